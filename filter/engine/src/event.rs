@@ -1,0 +1,431 @@
+//! Events: what a record means, read as far as the loaded rules ask.
+//!
+//! In: a record's bytes. Out: an [`EventView`] that answers for the values of a field, whatever the event's dialect; or
+//! the word that the record holds no CloudTrail event. Bounds: the view borrows from the record and lives for one
+//! record. Not here: queries, history, alerts.
+//!
+//! A record's event stands at its root, under `detail`, or under the operator's key as an object or as JSON text; the
+//! innermost place that holds an event counts. Which dialect it is in is told by two keys ([`fields`] has them), of ECS
+//! first of all by the dataset it names; with several, the order is raw CloudTrail, Sentinel, ECS, so that a raw event which upstream enriched with ECS fields is
+//! still a raw event.
+
+use alloc::borrow::Cow;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::cell::OnceCell;
+use core::hash::Hasher;
+use core::net::IpAddr;
+use core::ops::ControlFlow;
+
+use siphasher::sip128::SipHasher24;
+
+use crate::rule::{Dialect, FieldRef, Settings};
+
+pub mod fields;
+pub(crate) mod json;
+pub(crate) mod number;
+mod reader;
+pub mod timestamp;
+pub mod value;
+
+use fields::{Account, FirstResource, Source};
+use reader::{Captured, Paths, Scope, Slot};
+use timestamp::Millis;
+use value::Value;
+
+/// Which dialect an event is taken for if its keys fit several.
+const DIALECTS: [Dialect; 3] = [Dialect::CloudTrail, Dialect::Sentinel, Dialect::Ecs];
+
+/// How events are read: made once from the settings and the fields that rules name.
+#[derive(Debug)]
+pub struct Schema {
+    paths: Paths,
+    /// Those that are told apart, in the order of [`DIALECTS`].
+    dialects: Vec<DialectSlots>,
+    as_organization: [Slot; 2],
+    /// Set if the record has the alerts' key already; see [`EventView::output_key_taken`].
+    output_keys: Vec<Slot>,
+}
+
+#[derive(Debug)]
+struct DialectSlots {
+    dialect: Dialect,
+    markers: [Slot; 2],
+    /// Where an event may name its dataset.
+    datasets: Vec<Slot>,
+    event_time: Slot,
+    event_id: Slot,
+    /// By [`FieldRef`].
+    fields: Vec<Source<Slot>>,
+}
+
+impl Schema {
+    /// Reads events for these settings and fields.
+    ///
+    /// # Errors
+    /// The first field that a dialect has no source for.
+    pub fn new(settings: &Settings, fields: &[String]) -> Result<Schema, UnknownField> {
+        let mut paths = Paths::new(settings.event_root.as_deref());
+        let mut dialects = Vec::new();
+        for dialect in DIALECTS {
+            if settings.dialect.is_some_and(|only| only != dialect) {
+                continue;
+            }
+            let mut sources = Vec::with_capacity(fields.len());
+            for name in fields {
+                let source = fields::source(name, dialect).ok_or_else(|| UnknownField(name.clone()))?;
+                sources.push(source.bind(&mut |path| paths.slot(path)));
+            }
+            dialects.push(DialectSlots {
+                dialect,
+                markers: fields::markers(dialect).map(|path| paths.slot(path)),
+                datasets: fields::datasets(dialect).iter().map(|path| paths.slot(path)).collect(),
+                event_time: paths.slot(fields::event_time(dialect)),
+                event_id: paths.slot(fields::event_id(dialect)),
+                fields: sources,
+            });
+        }
+        let as_key = settings.as_organization_key.as_deref().unwrap_or(fields::AS_ORGANIZATION);
+        let as_organization = [paths.slot(fields::AS_ORGANIZATION), paths.slot(as_key)];
+        let output_keys = (1..MAX_OUTPUT_KEYS).map(|n| paths.slot(&output_key(&settings.output_key, n))).collect();
+        Ok(Schema { paths, dialects, as_organization, output_keys })
+    }
+}
+
+/// How many alert keys one record can carry; the last is used again when all are taken.
+const MAX_OUTPUT_KEYS: usize = 9;
+
+/// The `n`-th key that alerts may be appended under, from 1: `firstseen`, `firstseen_2`, ...
+pub(crate) fn output_key(base: &str, n: usize) -> Cow<'_, str> {
+    match n {
+        1 => Cow::Borrowed(base),
+        n => Cow::Owned(alloc::format!("{base}_{n}")),
+    }
+}
+
+/// A rule names a field that this engine does not know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownField(pub String);
+
+/// The fields of one event.
+#[derive(Debug)]
+pub struct EventView<'a> {
+    schema: &'a Schema,
+    slots: &'a DialectSlots,
+    scope: Scope,
+    captured: Vec<Captured<'a>>,
+}
+
+impl DialectSlots {
+    /// Whether what was found in a scope is an event of this dialect: it names CloudTrail's dataset, or it names none and
+    /// has a value at each marker.
+    fn fit(&self, captured: &[Captured<'_>], scope: Scope) -> bool {
+        let at = |slot: Slot| captured.iter().filter(move |found| found.slot == slot && found.scope == scope);
+        let datasets = || self.datasets.iter().flat_map(|slot| at(*slot));
+        if datasets().any(|found| has_value(found.json)) {
+            return datasets().any(|found| {
+                let is_cloudtrail = |value: Value<'_>| value.as_text() == fields::DATASET;
+                value::each(found.json, &mut |value| break_if(is_cloudtrail(value))).is_break()
+            });
+        }
+        self.markers.iter().all(|marker| at(*marker).any(|found| has_value(found.json)))
+    }
+}
+
+impl<'a> EventView<'a> {
+    /// Reads a record; `text` keeps the event if the record holds it as JSON text. `None` if the record is not a JSON
+    /// object or holds no CloudTrail event.
+    pub fn read(schema: &'a Schema, record: &'a str, text: &'a OnceCell<String>) -> Option<EventView<'a>> {
+        let captured = schema.paths.read(record, text)?;
+        let deepest = captured.iter().map(|captured| captured.scope).max()?;
+        let (slots, scope) = (0..=deepest)
+            .rev()
+            .find_map(|scope| Some((schema.dialects.iter().find(|slots| slots.fit(&captured, scope))?, scope)))?;
+        Some(EventView { schema, slots, scope, captured })
+    }
+
+    /// The event's dialect.
+    pub fn dialect(&self) -> Dialect {
+        self.slots.dialect
+    }
+
+    /// When the event happened, if it says so in a way that can be read.
+    pub fn event_time(&self) -> Option<Millis> {
+        self.first_value(self.slots.event_time).as_ref().and_then(timestamp::from_value)
+    }
+
+    /// The event's own id.
+    pub fn event_id(&self) -> Option<Cow<'a, str>> {
+        self.first(self.slots.event_id)
+    }
+
+    /// How many of the keys that alerts may be appended under are in the record already, counted from the first.
+    pub(crate) fn output_keys_taken(&self) -> usize {
+        let taken = |slot: &Slot| self.captured.iter().any(|found| found.slot == *slot && found.scope == 0);
+        self.schema.output_keys.iter().take_while(|slot| taken(slot)).count()
+    }
+
+    /// Whether one of the field's values passes the test.
+    pub fn any(&self, field: FieldRef, test: &mut dyn FnMut(&Value<'_>) -> bool) -> bool {
+        self.each(field, &mut |value| break_if(test(&value))).is_break()
+    }
+
+    /// The field's first value as text.
+    pub fn first_text(&self, field: FieldRef) -> Option<String> {
+        let mut first = None;
+        self.any(field, &mut |value| {
+            first = Some(value.as_text().to_string());
+            true
+        });
+        first
+    }
+
+    /// The field's values as text, each once, in the order of the event; at most [`MAX_VALUES`].
+    pub fn texts(&self, field: FieldRef) -> Vec<String> {
+        let mut texts: Vec<String> = Vec::new();
+        self.any(field, &mut |value| {
+            texts.push(value.as_text().to_string());
+            texts.len() == MAX_VALUES
+        });
+        if texts.len() > 1 {
+            remove_repeated(&mut texts);
+        }
+        texts
+    }
+
+    fn each(&self, field: FieldRef, visit: &mut dyn FnMut(Value<'_>) -> ControlFlow<()>) -> ControlFlow<()> {
+        let mut text = |text: Option<Cow<'_, str>>| match text {
+            Some(text) if !text.is_empty() => visit(Value::Text(text)),
+            _ => ControlFlow::Continue(()),
+        };
+        match self.slots.fields[usize::from(field.0)] {
+            Source::Constant(constant) => text(Some(Cow::Borrowed(constant))),
+            Source::At(slot) => self.each_at(slot, visit),
+            Source::FirstOf(first, second) => {
+                let slot = if self.first_value(first).is_some() { first } else { second };
+                self.each_at(slot, visit)
+            }
+            Source::IpAddress(slot) => self.each_at(slot, &mut |value| match value.as_text().parse::<IpAddr>() {
+                Ok(_) => visit(value),
+                Err(_) => ControlFlow::Continue(()),
+            }),
+            Source::Outcome { code, message, event_name, response } => {
+                text(Some(self.outcome(code, message, event_name, response)))
+            }
+            Source::UserName { user_name, identity_type, issuer_name, event_name, additional } => {
+                if self.is_session(identity_type) && self.first_value(issuer_name).is_some() {
+                    self.each_at(issuer_name, visit)
+                } else if self.first_value(user_name).is_none() && self.is(event_name, "UserAuthentication") {
+                    text(self.member_text(additional, "UserName").map(Cow::Owned))
+                } else {
+                    self.each_at(user_name, visit)
+                }
+            }
+            Source::UserId { principal_id, identity_type, on_behalf_of } => {
+                let foreign = self.first_value(principal_id).is_none() && self.is(identity_type, "IdentityCenterUser");
+                self.each_at(if foreign { on_behalf_of } else { principal_id }, visit)
+            }
+            Source::OwnUserName { identity_type, .. } if self.is_session(identity_type) => ControlFlow::Continue(()),
+            Source::OwnUserName { user_name, .. } => self.each_at(user_name, visit),
+            Source::JsonText(slot) => self.at(slot, self.scope).try_for_each(|json| match json::decode(json) {
+                None if has_content(json) => visit(Value::Text(Cow::Owned(value::compact(json)))),
+                Some(text) if !text.is_empty() => visit(Value::Text(text)),
+                _ => ControlFlow::Continue(()),
+            }),
+            Source::MemberOfEach(slot, name) => self.member_of_each(slot, name, visit),
+            Source::AsOrganization => self.as_organization(visit),
+            Source::AccountName(account) => text(self.account(account).and_then(|full| at_part(&full, 0))),
+            Source::AccountUpnSuffix(account) => text(self.account(account).and_then(|full| at_part(&full, 1))),
+        }
+    }
+
+    fn at(&self, slot: Slot, scope: Scope) -> impl Iterator<Item = &'a str> {
+        self.captured.iter().filter(move |found| found.slot == slot && found.scope == scope).map(|found| found.json)
+    }
+
+    fn each_at(&self, slot: Slot, visit: &mut dyn FnMut(Value<'_>) -> ControlFlow<()>) -> ControlFlow<()> {
+        self.at(slot, self.scope).try_for_each(|json| value::each(json, &mut |value| visit(value)))
+    }
+
+    fn first_value(&self, slot: Slot) -> Option<Value<'a>> {
+        let mut first = None;
+        let _ = self.at(slot, self.scope).try_for_each(|json| {
+            value::each(json, &mut |value| {
+                first = Some(value);
+                ControlFlow::Break(())
+            })
+        });
+        first
+    }
+
+    /// The first value at a slot, as text.
+    fn first(&self, slot: Slot) -> Option<Cow<'a, str>> {
+        self.first_value(slot).map(|value| match value {
+            Value::Text(text) => text,
+            Value::Number(text) => Cow::Borrowed(text),
+            Value::Bool(bool) => Cow::Borrowed(if bool { "true" } else { "false" }),
+        })
+    }
+
+    /// The JSON text at a slot: of an object or array itself, or of the text that holds one.
+    fn structure(&self, slot: Slot) -> Option<Cow<'a, str>> {
+        self.at(slot, self.scope).map(value::structure).find(|json| json.starts_with(['{', '[']))
+    }
+
+    fn member_text(&self, slot: Slot, name: &str) -> Option<String> {
+        let json = self.structure(slot)?;
+        first_text(value::member(&json, name)?)
+    }
+
+    fn outcome(&self, code: Slot, message: Slot, event_name: Slot, response: Slot) -> Cow<'static, str> {
+        if self.is(event_name, "ConsoleLogin")
+            && let Some(login) = self.member_text(response, "ConsoleLogin")
+        {
+            return Cow::Owned(login.to_ascii_lowercase());
+        }
+        let failed = self.first_value(code).is_some() || self.first_value(message).is_some();
+        Cow::Borrowed(if failed { "failure" } else { "success" })
+    }
+
+    /// Whether the identity is a session, whose `user.name` is that of who opened it.
+    fn is_session(&self, identity_type: Slot) -> bool {
+        self.is(identity_type, "AssumedRole") || self.is(identity_type, "FederatedUser")
+    }
+
+    /// Whether the first value at a slot is this.
+    fn is(&self, slot: Slot, text: &str) -> bool {
+        self.first(slot).is_some_and(|value| value == text)
+    }
+
+    fn member_of_each(
+        &self,
+        slot: Slot,
+        name: &str,
+        visit: &mut dyn FnMut(Value<'_>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        self.at(slot, self.scope).try_for_each(|json| {
+            let json = value::structure(json);
+            value::elements(&json)
+                .into_iter()
+                .filter_map(|element| value::member(element, name))
+                .try_for_each(|member| value::each(member, &mut |value| visit(value)))
+        })
+    }
+
+    /// The values in the event's own scope, or else at the record's root, where enrichment puts them.
+    fn as_organization(&self, visit: &mut dyn FnMut(Value<'_>) -> ControlFlow<()>) -> ControlFlow<()> {
+        let [own, configured] = self.schema.as_organization;
+        let slots = if own == configured { &[own][..] } else { &[own, configured] };
+        let here = |scope: Scope| slots.iter().flat_map(move |slot| self.at(*slot, scope));
+        let scope = if here(self.scope).any(has_value) { self.scope } else { 0 };
+        here(scope).try_for_each(|json| value::each(json, &mut |value| visit(value)))
+    }
+
+    /// The Sentinel detection's account name before it is cut at the `@`.
+    fn account(&self, account: Account<Slot>) -> Option<Cow<'a, str>> {
+        if self.is(account.principal_id, "Anonymous") {
+            return Some(Cow::Borrowed("Anonymous"));
+        }
+        let foreign = account.identity_type.is_some_and(|identity_type| self.is_session(identity_type));
+        let own_name = if foreign { None } else { self.first(account.user_name) };
+        own_name.or_else(|| {
+            let arn = self.first(account.arn).or_else(|| self.first_resource_arn(account.resources))?;
+            arn.rsplit('/').next().map(|last| Cow::Owned(last.to_string()))
+        })
+    }
+
+    fn first_resource_arn(&self, resources: FirstResource<Slot>) -> Option<Cow<'a, str>> {
+        match resources {
+            FirstResource::FirstValue(slot) => self.first(slot),
+            FirstResource::InArray(slot) => {
+                let json = self.structure(slot)?;
+                let first = *value::elements(&json).first()?;
+                first_text(value::member(first, "ARN")?).map(Cow::Owned)
+            }
+        }
+    }
+}
+
+fn break_if(found: bool) -> ControlFlow<()> {
+    if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+}
+
+/// How many values of one field a tuple or a group is made of.
+const MAX_VALUES: usize = 4096;
+
+/// The `n`-th part of a name that `@` divides.
+fn at_part(full: &str, n: usize) -> Option<Cow<'static, str>> {
+    full.split('@').nth(n).map(|part| Cow::Owned(part.to_string()))
+}
+
+/// Keeps the first of each text, in time that does not grow with the square of their number: there may be thousands.
+fn remove_repeated(texts: &mut Vec<String>) {
+    let slots = (texts.len() * 2).next_power_of_two();
+    // The places of the texts kept, each in the first free slot from its hash on.
+    let mut table: Vec<Option<usize>> = alloc::vec![None; slots];
+    let mut kept = 0;
+    for at in 0..texts.len() {
+        let mut hasher = SipHasher24::new();
+        hasher.write(texts[at].as_bytes());
+        let mut slot = hasher.finish() as usize % slots;
+        while table[slot].is_some_and(|known| texts[known] != texts[at]) {
+            slot = (slot + 1) % slots;
+        }
+        if table[slot].is_none() {
+            table[slot] = Some(kept);
+            texts.swap(kept, at);
+            kept += 1;
+        }
+    }
+    texts.truncate(kept);
+}
+
+fn first_text(json: &str) -> Option<String> {
+    let mut first = None;
+    let _ = value::each(json, &mut |value| {
+        first = Some(value.as_text().to_string());
+        ControlFlow::Break(())
+    });
+    first
+}
+
+fn has_value(json: &str) -> bool {
+    value::each(json, &mut |_| ControlFlow::Break(())).is_break()
+}
+
+/// Whether an object or array has anything in it, or a scalar is not null.
+fn has_content(json: &str) -> bool {
+    !matches!(value::compact(json).as_str(), "null" | "{}" | "[]")
+}
+
+/// What tells events apart and puts them in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The event's own id, if it has one.
+    pub event_id: Option<String>,
+    /// When it happened, in milliseconds since 1970 UTC, if that can be read.
+    pub event_time: Option<Millis>,
+}
+
+/// Reads only the [`Identity`] of events, for programs that sort or list them.
+#[derive(Debug)]
+pub struct IdentityReader(Schema);
+
+impl IdentityReader {
+    /// Reads events as the settings say where they stand.
+    pub fn new(settings: &Settings) -> IdentityReader {
+        // No field is asked for, so none can be unknown.
+        match Schema::new(settings, &[]) {
+            Ok(schema) => IdentityReader(schema),
+            Err(UnknownField(name)) => unreachable!("{name} was not asked for"),
+        }
+    }
+
+    /// The identity of a record's event; `None` if the record holds no CloudTrail event.
+    pub fn read(&self, record: &[u8]) -> Option<Identity> {
+        let record = String::from_utf8_lossy(record);
+        let text = OnceCell::new();
+        let event = EventView::read(&self.0, &record, &text)?;
+        Some(Identity { event_id: event.event_id().map(Cow::into_owned), event_time: event.event_time() })
+    }
+}

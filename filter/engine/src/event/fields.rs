@@ -1,0 +1,347 @@
+//! Where each ECS field stands in each dialect: the one table of it.
+//!
+//! In: an ECS name (or one of ours under `sentinel.`). Out: a [`Source`] for a dialect, with paths that the event
+//! reader turns into slots. From the mapping of Elastic's AWS integration and the columns of Sentinel's AWSCloudTrail
+//! table. Not here: reading JSON, and what a source's values are ([`crate::event::EventView`]).
+//!
+//! In the ECS dialect a field that the table does not name stands at its own path. In the other two it is unknown, and
+//! a rule that names it is refused by the compiler: a field that is silently missing would be a detection that is
+//! silently off.
+
+use crate::rule::Dialect;
+
+/// How a field's values come about. `P` is a path while in the table, and a slot once bound by the reader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source<P> {
+    /// The same for every event.
+    Constant(&'static str),
+    /// What stands there.
+    At(P),
+    /// What stands at the first place, or else at the second.
+    FirstOf(P, P),
+    /// What stands there, if the whole of it is an IPv4 or IPv6 address.
+    IpAddress(P),
+    /// `failure` if an error code or message is there, else `success`; for ConsoleLogin the lower-cased member
+    /// `ConsoleLogin` of the response.
+    Outcome { code: P, message: P, event_name: P, response: P },
+    /// The role's or issuing user's name for AssumedRole and FederatedUser, else the user's; for UserAuthentication
+    /// without one, the member `UserName` of the additional data.
+    UserName { user_name: P, identity_type: P, issuer_name: P, event_name: P, additional: P },
+    /// The caller's principal id; for IdentityCenterUser without one, the user on whose behalf it acts.
+    UserId { principal_id: P, identity_type: P, on_behalf_of: P },
+    /// `user.name`, unless the identity's type is one whose `user.name` is not its own.
+    OwnUserName { user_name: P, identity_type: P },
+    /// The compact JSON text of what stands there; of text, the text itself.
+    JsonText(P),
+    /// The member of each object of the array there, which may be JSON text.
+    MemberOfEach(P, &'static str),
+    /// The AS organisation, wherever upstream enrichment wrote it.
+    AsOrganization,
+    /// The Sentinel detection's account name, up to the `@`.
+    AccountName(Account<P>),
+    /// The part of the account name behind the `@`.
+    AccountUpnSuffix(Account<P>),
+}
+
+/// What the Sentinel detection derives an account name from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Account<P> {
+    /// The caller's ARN.
+    pub(crate) arn: P,
+    /// Where to look when there is no ARN.
+    pub(crate) resources: FirstResource<P>,
+    /// `Anonymous` names an anonymous caller.
+    pub(crate) principal_id: P,
+    /// The user's own name, as [`Source::OwnUserName`] has it.
+    pub(crate) user_name: P,
+    /// The identity's type, in dialects whose user name may be the role's.
+    pub(crate) identity_type: Option<P>,
+}
+
+/// Where the first resource's ARN stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FirstResource<P> {
+    /// In the first object of an array, which may be JSON text, under `ARN`.
+    InArray(P),
+    /// First of several values.
+    FirstValue(P),
+}
+
+impl<P: Copy> Source<P> {
+    /// The same source with each path replaced by what `bind` makes of it.
+    pub(crate) fn bind<Q>(self, bind: &mut impl FnMut(P) -> Q) -> Source<Q> {
+        match self {
+            Source::Constant(text) => Source::Constant(text),
+            Source::At(path) => Source::At(bind(path)),
+            Source::FirstOf(first, second) => Source::FirstOf(bind(first), bind(second)),
+            Source::IpAddress(path) => Source::IpAddress(bind(path)),
+            Source::Outcome { code, message, event_name, response } => Source::Outcome {
+                code: bind(code),
+                message: bind(message),
+                event_name: bind(event_name),
+                response: bind(response),
+            },
+            Source::UserName { user_name, identity_type, issuer_name, event_name, additional } => Source::UserName {
+                user_name: bind(user_name),
+                identity_type: bind(identity_type),
+                issuer_name: bind(issuer_name),
+                event_name: bind(event_name),
+                additional: bind(additional),
+            },
+            Source::UserId { principal_id, identity_type, on_behalf_of } => Source::UserId {
+                principal_id: bind(principal_id),
+                identity_type: bind(identity_type),
+                on_behalf_of: bind(on_behalf_of),
+            },
+            Source::OwnUserName { user_name, identity_type } => {
+                Source::OwnUserName { user_name: bind(user_name), identity_type: bind(identity_type) }
+            }
+            Source::JsonText(path) => Source::JsonText(bind(path)),
+            Source::MemberOfEach(path, member) => Source::MemberOfEach(bind(path), member),
+            Source::AsOrganization => Source::AsOrganization,
+            Source::AccountName(account) => Source::AccountName(account.bind(bind)),
+            Source::AccountUpnSuffix(account) => Source::AccountUpnSuffix(account.bind(bind)),
+        }
+    }
+}
+
+impl<P: Copy> Account<P> {
+    fn bind<Q>(self, bind: &mut impl FnMut(P) -> Q) -> Account<Q> {
+        Account {
+            arn: bind(self.arn),
+            resources: match self.resources {
+                FirstResource::InArray(path) => FirstResource::InArray(bind(path)),
+                FirstResource::FirstValue(path) => FirstResource::FirstValue(bind(path)),
+            },
+            principal_id: bind(self.principal_id),
+            user_name: bind(self.user_name),
+            identity_type: self.identity_type.map(bind),
+        }
+    }
+}
+
+/// Keys by which an event of a dialect is known: it holds a value at each of them.
+pub(crate) const fn markers(dialect: Dialect) -> [&'static str; 2] {
+    match dialect {
+        Dialect::CloudTrail => ["eventSource", "eventName"],
+        Dialect::Sentinel => ["EventSource", "EventName"],
+        Dialect::Ecs => ["event.provider", "event.action"],
+    }
+}
+
+/// The dataset of Elastic's AWS integration.
+pub(crate) const DATASET: &str = "aws.cloudtrail";
+
+/// Where an event of a dialect may name its dataset, which decides before the markers do: ECS documents of other sources
+/// have the same keys.
+pub(crate) const fn datasets(dialect: Dialect) -> &'static [&'static str] {
+    match dialect {
+        Dialect::CloudTrail | Dialect::Sentinel => &[],
+        Dialect::Ecs => &["event.dataset", "data_stream.dataset"],
+    }
+}
+
+/// Where the AS organisation stands in every dialect, because enrichment writes it so.
+pub(crate) const AS_ORGANIZATION: &str = "source.as.organization.name";
+
+/// Where each dialect keeps the event's time.
+pub(crate) const fn event_time(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::CloudTrail => "eventTime",
+        Dialect::Sentinel => "TimeGenerated",
+        Dialect::Ecs => "@timestamp",
+    }
+}
+
+/// Where each dialect keeps the event's id.
+pub(crate) const fn event_id(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::CloudTrail => "eventID",
+        Dialect::Sentinel => "AwsEventId",
+        Dialect::Ecs => "event.id",
+    }
+}
+
+struct Row {
+    name: &'static str,
+    cloudtrail: Source<&'static str>,
+    sentinel: Source<&'static str>,
+    /// `None`: at its own path.
+    ecs: Option<Source<&'static str>>,
+}
+
+const fn row(name: &'static str, cloudtrail: Source<&'static str>, sentinel: Source<&'static str>) -> Row {
+    Row { name, cloudtrail, sentinel, ecs: None }
+}
+
+const fn plain(name: &'static str, cloudtrail: &'static str, sentinel: &'static str) -> Row {
+    row(name, Source::At(cloudtrail), Source::At(sentinel))
+}
+
+const fn everywhere(name: &'static str, source: Source<&'static str>) -> Row {
+    Row { name, cloudtrail: source, sentinel: source, ecs: Some(source) }
+}
+
+const CLOUDTRAIL_ACCOUNT: Account<&str> = Account {
+    arn: "userIdentity.arn",
+    resources: FirstResource::InArray("resources"),
+    principal_id: "userIdentity.principalId",
+    user_name: "userIdentity.userName",
+    identity_type: None,
+};
+const SENTINEL_ACCOUNT: Account<&str> = Account {
+    arn: "UserIdentityArn",
+    resources: FirstResource::InArray("Resources"),
+    principal_id: "UserIdentityPrincipalid",
+    user_name: "UserIdentityUserName",
+    identity_type: None,
+};
+const ECS_ACCOUNT: Account<&str> = Account {
+    arn: "aws.cloudtrail.user_identity.arn",
+    resources: FirstResource::FirstValue("aws.cloudtrail.resources.arn"),
+    principal_id: "user.id",
+    user_name: "user.name",
+    identity_type: Some("aws.cloudtrail.user_identity.type"),
+};
+
+#[rustfmt::skip]
+const TABLE: &[Row] = &[
+    everywhere("event.dataset", Source::Constant(DATASET)),
+    everywhere("data_stream.dataset", Source::Constant(DATASET)),
+    everywhere("source.as.organization.name", Source::AsOrganization),
+    plain("@timestamp", "eventTime", "TimeGenerated"),
+    plain("event.action", "eventName", "EventName"),
+    plain("event.provider", "eventSource", "EventSource"),
+    plain("event.id", "eventID", "AwsEventId"),
+    row("event.outcome",
+        Source::Outcome { code: "errorCode", message: "errorMessage", event_name: "eventName", response: "responseElements" },
+        Source::Outcome { code: "ErrorCode", message: "ErrorMessage", event_name: "EventName", response: "ResponseElements" }),
+    row("user.name",
+        Source::UserName {
+            user_name: "userIdentity.userName", identity_type: "userIdentity.type",
+            issuer_name: "userIdentity.sessionContext.sessionIssuer.userName",
+            event_name: "eventName", additional: "additionalEventData" },
+        Source::UserName {
+            user_name: "UserIdentityUserName", identity_type: "UserIdentityType", issuer_name: "SessionIssuerUserName",
+            event_name: "EventName", additional: "AdditionalEventData" }),
+    row("user.id",
+        Source::UserId {
+            principal_id: "userIdentity.principalId", identity_type: "userIdentity.type",
+            on_behalf_of: "userIdentity.onBehalfOf.userId" },
+        Source::UserId {
+            principal_id: "UserIdentityPrincipalid", identity_type: "UserIdentityType",
+            on_behalf_of: "UserIdentityUserId" }),
+    row("cloud.account.id",
+        Source::FirstOf("userIdentity.accountId", "recipientAccountId"),
+        Source::FirstOf("UserIdentityAccountId", "RecipientAccountId")),
+    plain("cloud.region", "awsRegion", "AWSRegion"),
+    plain("source.address", "sourceIPAddress", "SourceIpAddress"),
+    row("source.ip", Source::IpAddress("sourceIPAddress"), Source::IpAddress("SourceIpAddress")),
+    plain("user_agent.original", "userAgent", "UserAgent"),
+    plain("tls.client.server_name", "tlsDetails.clientProvidedHostHeader", "ClientProvidedHostHeader"),
+    plain("aws.cloudtrail.user_identity.type", "userIdentity.type", "UserIdentityType"),
+    plain("aws.cloudtrail.user_identity.arn", "userIdentity.arn", "UserIdentityArn"),
+    plain("aws.cloudtrail.user_identity.access_key_id", "userIdentity.accessKeyId", "UserIdentityAccessKeyId"),
+    plain("aws.cloudtrail.user_identity.invoked_by", "userIdentity.invokedBy", "UserIdentityInvokedBy"),
+    plain("aws.cloudtrail.user_identity.session_context.mfa_authenticated",
+        "userIdentity.sessionContext.attributes.mfaAuthenticated", "SessionMfaAuthenticated"),
+    plain("aws.cloudtrail.user_identity.session_context.creation_date",
+        "userIdentity.sessionContext.attributes.creationDate", "SessionCreationDate"),
+    plain("aws.cloudtrail.user_identity.session_context.session_issuer.type",
+        "userIdentity.sessionContext.sessionIssuer.type", "SessionIssuerType"),
+    plain("aws.cloudtrail.user_identity.session_context.session_issuer.principal_id",
+        "userIdentity.sessionContext.sessionIssuer.principalId", "SessionIssuerPrincipalId"),
+    plain("aws.cloudtrail.user_identity.session_context.session_issuer.arn",
+        "userIdentity.sessionContext.sessionIssuer.arn", "SessionIssuerArn"),
+    plain("aws.cloudtrail.user_identity.session_context.session_issuer.account_id",
+        "userIdentity.sessionContext.sessionIssuer.accountId", "SessionIssuerAccountId"),
+    plain("aws.cloudtrail.recipient_account_id", "recipientAccountId", "RecipientAccountId"),
+    plain("aws.cloudtrail.event_type", "eventType", "EventTypeName"),
+    plain("aws.cloudtrail.event_version", "eventVersion", "EventVersion"),
+    plain("aws.cloudtrail.error_code", "errorCode", "ErrorCode"),
+    plain("aws.cloudtrail.error_message", "errorMessage", "ErrorMessage"),
+    plain("aws.cloudtrail.request_id", "requestID", "AwsRequestId_"),
+    plain("aws.cloudtrail.api_version", "apiVersion", "APIVersion"),
+    plain("aws.cloudtrail.read_only", "readOnly", "ReadOnly"),
+    plain("aws.cloudtrail.management_event", "managementEvent", "ManagementEvent"),
+    plain("aws.cloudtrail.vpc_endpoint_id", "vpcEndpointId", "VpcEndpointId"),
+    row("aws.cloudtrail.resources.arn",
+        Source::MemberOfEach("resources", "ARN"), Source::MemberOfEach("Resources", "ARN")),
+    row("aws.cloudtrail.resources.type",
+        Source::MemberOfEach("resources", "type"), Source::MemberOfEach("Resources", "type")),
+    row("aws.cloudtrail.resources.account_id",
+        Source::MemberOfEach("resources", "accountId"), Source::MemberOfEach("Resources", "accountId")),
+
+    // The Sentinel detection's columns that ECS has no field for.
+    Row { name: "sentinel.account_name",
+        cloudtrail: Source::AccountName(CLOUDTRAIL_ACCOUNT), sentinel: Source::AccountName(SENTINEL_ACCOUNT),
+        ecs: Some(Source::AccountName(ECS_ACCOUNT)) },
+    Row { name: "sentinel.account_upn_suffix",
+        cloudtrail: Source::AccountUpnSuffix(CLOUDTRAIL_ACCOUNT), sentinel: Source::AccountUpnSuffix(SENTINEL_ACCOUNT),
+        ecs: Some(Source::AccountUpnSuffix(ECS_ACCOUNT)) },
+    Row { name: "sentinel.user_identity_account_id",
+        cloudtrail: Source::At("userIdentity.accountId"), sentinel: Source::At("UserIdentityAccountId"),
+        ecs: Some(Source::At("cloud.account.id")) },
+    Row { name: "sentinel.user_identity_user_name",
+        cloudtrail: Source::At("userIdentity.userName"), sentinel: Source::At("UserIdentityUserName"),
+        ecs: Some(Source::OwnUserName {
+            user_name: "user.name", identity_type: "aws.cloudtrail.user_identity.type" }) },
+    Row { name: "sentinel.additional_event_data",
+        cloudtrail: Source::JsonText("additionalEventData"), sentinel: Source::JsonText("AdditionalEventData"),
+        ecs: Some(Source::JsonText("aws.cloudtrail.additional_eventdata")) },
+    Row { name: "sentinel.response_elements",
+        cloudtrail: Source::JsonText("responseElements"), sentinel: Source::JsonText("ResponseElements"),
+        ecs: Some(Source::JsonText("aws.cloudtrail.response_elements")) },
+];
+
+/// Names under this prefix are ours and never an event's own path.
+const OWN_PREFIX: &str = "sentinel.";
+
+/// The names of the fields that rules may use in every dialect.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().map(|row| row.name)
+}
+
+/// Whether a rule may name this field, given the operator's dialect setting: any field of [`names`], and with the
+/// dialect set to ECS any dotted name.
+pub fn is_known(name: &str, dialect: Option<Dialect>) -> bool {
+    let own_path = dialect == Some(Dialect::Ecs) && !name.starts_with(OWN_PREFIX);
+    own_path || names().any(|known| known == name)
+}
+
+/// Where the field's values come from in a dialect; `None` if the table does not say.
+pub(crate) fn source(name: &str, dialect: Dialect) -> Option<Source<&str>> {
+    let row = TABLE.iter().find(|row| row.name == name);
+    match (row, dialect) {
+        (Some(row), Dialect::CloudTrail) => Some(row.cloudtrail),
+        (Some(row), Dialect::Sentinel) => Some(row.sentinel),
+        (Some(Row { ecs: Some(source), .. }), Dialect::Ecs) => Some(*source),
+        (_, Dialect::Ecs) if !name.starts_with(OWN_PREFIX) => Some(Source::At(name)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_known_in_every_dialect() {
+        for (index, row) in TABLE.iter().enumerate() {
+            assert!(TABLE[..index].iter().all(|other| other.name != row.name), "{} stands twice", row.name);
+            for dialect in [Dialect::CloudTrail, Dialect::Ecs, Dialect::Sentinel] {
+                assert!(source(row.name, dialect).is_some(), "{} has no source in {dialect:?}", row.name);
+            }
+        }
+    }
+
+    #[test]
+    fn unknown_fields_stand_at_their_own_path_in_ecs_only() {
+        assert_eq!(source("dns.question.name", Dialect::Ecs), Some(Source::At("dns.question.name")));
+        assert_eq!(source("dns.question.name", Dialect::CloudTrail), None);
+        assert_eq!(source("sentinel.typo", Dialect::Ecs), None);
+        assert!(is_known("dns.question.name", Some(Dialect::Ecs)));
+        assert!(!is_known("dns.question.name", None));
+        assert!(!is_known("sentinel.typo", Some(Dialect::Ecs)));
+    }
+}

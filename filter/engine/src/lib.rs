@@ -1,0 +1,21 @@
+//! The detection engine of firstseen.
+//!
+//! Responsible for: a record's bytes in, the same bytes with alerts appended (or the word that nothing changes) out.
+//! Bounds: no I/O, no clock, no threads, no unsafe code; `no_std` with `alloc`, so that the same code runs natively and
+//! in the WASM module. Not here: pointers and memory of the host (crate `firstseen-filter`), files, processes.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(any(feature = "compile", test))]
+extern crate std;
+
+mod alert;
+mod engine;
+pub mod event;
+pub mod new_terms;
+pub mod predicate;
+pub mod prefilter;
+pub mod rule;
+
+pub use engine::{Engine, MAX_CLOCK_SKEW, Outcome};

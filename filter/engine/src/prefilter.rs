@@ -1,0 +1,227 @@
+//! What an uninteresting record is rejected by, before anything of it is parsed or allocated.
+//!
+//! In: the loaded rules, and then records. Out: for a record, whether any rule can match it; `false` is a proof, `true` a
+//! guess. Bounds: no allocation; a few searches over the record by the host's own routines ([`Search`]), and a look at
+//! what stands behind each place found. Not here: deciding a match.
+//!
+//! ```text
+//! Nearly every rule asks for one of some event names (or of some providers). So, for each key that a dialect may
+//! keep the name under (`eventName`, `EventName`, `event.action`), find the key's ending in the record:
+//!   no colon behind its quote              -> it is no key here; go on
+//!   a string behind the colon              -> the record is a candidate if one of the tests accepts that string,
+//!                                             or might accept it once an escape in it is decoded
+//!   anything else (an array, a number)     -> candidate
+//! No such place anywhere                   -> rejected, unless the record holds an escape that could spell a key or
+//!                                             a name otherwise (`\u0047`): such records are candidates
+//! ```
+//!
+//! Why `false` is a proof: a match needs a value that the tests accept, under one of the keys. Written plainly, the key
+//! ends in a quote and is followed by a colon with nothing but white space between. Where the event is JSON text inside
+//! the record, the quotes have backslashes before them and the white space may be escaped. The only escape that can spell
+//! a letter is `\u00` and two hexadecimal digits from 40 on; in JSON text, where quotes and colons may be spelled so
+//! too, any `\u00` makes a candidate.
+
+use alloc::vec::Vec;
+
+use crate::event::value::Value;
+use crate::predicate;
+use crate::rule::{Comparison, Dialect, FieldRef, Pack, Predicate, Test};
+
+/// A record's bytes, and how to search them: by the host's routines where there are any.
+pub trait Search {
+    /// The record.
+    fn bytes(&self) -> &[u8];
+
+    /// Where the needle begins at or after `from`. The needle ends in a NUL that is not part of it. A record that holds
+    /// a NUL may be searched up to it only: no JSON text holds one.
+    fn find(&self, needle: &'static [u8], from: usize) -> Option<usize>;
+
+    /// Whether the record holds the byte.
+    fn contains(&self, byte: u8) -> bool;
+}
+
+/// Search without a host.
+#[derive(Debug, Clone, Copy)]
+pub struct PortableSearch<'a>(pub &'a [u8]);
+
+impl Search for PortableSearch<'_> {
+    fn bytes(&self) -> &[u8] {
+        self.0
+    }
+
+    fn find(&self, needle: &'static [u8], from: usize) -> Option<usize> {
+        let needle = &needle[..needle.len() - 1];
+        let rest = self.0.get(from..)?;
+        Some(from + rest.windows(needle.len()).position(|window| window == needle)?)
+    }
+
+    fn contains(&self, byte: u8) -> bool {
+        self.0.contains(&byte)
+    }
+}
+
+/// A field that rules single events out by, and the ends of the keys that it may stand under, NUL-terminated.
+struct Anchor {
+    field: &'static str,
+    keys: [(&'static [u8], &'static [Dialect]); 2],
+}
+
+/// The endings leave out the first letter, so that raw CloudTrail's key and Sentinel's are found by one search. A key of
+/// the ECS dialect may be flat or nested, so its last level is what is sure to stand there.
+const ANCHORS: [Anchor; 2] = [
+    Anchor {
+        field: "event.action",
+        keys: [(b"ventName\0", &[Dialect::CloudTrail, Dialect::Sentinel]), (b"action\0", &[Dialect::Ecs])],
+    },
+    Anchor {
+        field: "event.provider",
+        keys: [(b"ventSource\0", &[Dialect::CloudTrail, Dialect::Sentinel]), (b"provider\0", &[Dialect::Ecs])],
+    },
+];
+
+/// An escape that may spell a letter; a NUL behind it.
+const UNICODE_ESCAPE: &[u8] = b"\\u00\0";
+
+/// What rejects records for one set of rules.
+#[derive(Debug, Default)]
+pub struct Prefilter {
+    /// For each anchor, the tests of which a matching event passes one; no tests, no rule relies on it.
+    groups: Vec<Group>,
+    /// A rule that no anchor can tell anything about: every record is a candidate.
+    pass_all: bool,
+    /// Whether the event may stand in the record as JSON text.
+    reads_text: bool,
+}
+
+#[derive(Debug)]
+struct Group {
+    keys: Vec<&'static [u8]>,
+    tests: Vec<Comparison>,
+}
+
+impl Prefilter {
+    /// The prefilter of a pack: each rule goes by the first anchor that its query needs.
+    pub fn new(pack: &Pack) -> Prefilter {
+        let mut prefilter = Prefilter { reads_text: pack.settings.event_root.is_some(), ..Prefilter::default() };
+        let mut groups: Vec<(usize, Vec<Comparison>)> = Vec::new();
+        for rule in &pack.rules {
+            let needed = ANCHORS.iter().enumerate().find_map(|(at, anchor)| {
+                let field = pack.fields.iter().position(|name| name == anchor.field)?;
+                Some((at, needed_tests(&rule.query, FieldRef(u16::try_from(field).ok()?))?))
+            });
+            match needed {
+                None => prefilter.pass_all = true,
+                Some((at, tests)) => match groups.iter_mut().find(|(known, _)| *known == at) {
+                    Some((_, known)) => {
+                        known.extend(tests.into_iter().filter(|test| !known.contains(test)).collect::<Vec<_>>())
+                    }
+                    None => groups.push((at, tests)),
+                },
+            }
+        }
+        let dialect = pack.settings.dialect;
+        let may_occur = |dialects: &[Dialect]| dialect.is_none_or(|only| dialects.contains(&only));
+        prefilter.groups = groups
+            .into_iter()
+            .map(|(at, tests)| {
+                let keys = ANCHORS[at].keys.iter().filter(|(_, dialects)| may_occur(dialects)).map(|(key, _)| *key);
+                Group { keys: keys.collect(), tests }
+            })
+            .collect();
+        prefilter
+    }
+
+    /// Whether any rule can match the record.
+    pub fn is_candidate(&self, record: &impl Search) -> bool {
+        self.pass_all
+            || self.groups.iter().any(|group| group.may_accept(record))
+            || (!self.groups.is_empty() && self.hides_a_key(record))
+    }
+}
+
+impl Group {
+    fn may_accept(&self, record: &impl Search) -> bool {
+        self.keys.iter().any(|key| {
+            let mut from = 0;
+            while let Some(at) = record.find(key, from) {
+                from = at + key.len() - 1;
+                if self.may_accept_behind(&record.bytes()[from..]) {
+                    return true;
+                }
+            }
+            false
+        })
+    }
+
+    /// `rest` begins behind what may be a key's last letter.
+    fn may_accept_behind(&self, rest: &[u8]) -> bool {
+        let (_, rest) = split_backslashes(rest);
+        let Some(rest) = rest.strip_prefix(b"\"") else { return false };
+        let Some(rest) = skip_white_space(rest).strip_prefix(b":") else { return false };
+        let (opening, rest) = split_backslashes(skip_white_space(rest));
+        let Some(rest) = rest.strip_prefix(b"\"") else { return true };
+        let Some(end) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\')) else { return true };
+        // The closing quote has as many backslashes as the opening one; anything else is an escape inside the value.
+        let (closing, behind) = split_backslashes(&rest[end..]);
+        match core::str::from_utf8(&rest[..end]) {
+            Ok(text) if opening == closing && behind.first() == Some(&b'"') => self.accepts(text),
+            _ => true,
+        }
+    }
+
+    fn accepts(&self, text: &str) -> bool {
+        let value = Value::Text(text.into());
+        self.tests.iter().any(|test| predicate::passes(test, &value))
+    }
+}
+
+/// White space, as itself or as the escape that stands for it in JSON text.
+fn skip_white_space(mut rest: &[u8]) -> &[u8] {
+    loop {
+        rest = match rest {
+            [b' ' | b'\t' | b'\r' | b'\n', rest @ ..] => rest,
+            [b'\\', b't' | b'r' | b'n', rest @ ..] => rest,
+            _ => return rest,
+        }
+    }
+}
+
+/// How many backslashes come first, and what follows them.
+fn split_backslashes(rest: &[u8]) -> (usize, &[u8]) {
+    let count = rest.iter().take_while(|byte| **byte == b'\\').count();
+    (count, &rest[count..])
+}
+
+impl Prefilter {
+    /// Whether an escape in the record may spell a part of a key.
+    fn hides_a_key(&self, record: &impl Search) -> bool {
+        if !record.contains(b'\\') {
+            return false;
+        }
+        let mut from = 0;
+        while let Some(at) = record.find(UNICODE_ESCAPE, from) {
+            from = at + UNICODE_ESCAPE.len() - 1;
+            if self.reads_text || matches!(record.bytes().get(from), Some(b'4'..=b'7')) {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// Tests of the field of which one must pass for the predicate to hold; `None` if it can hold otherwise.
+fn needed_tests(predicate: &Predicate, field: FieldRef) -> Option<Vec<Comparison>> {
+    match predicate {
+        Predicate::Is(comparison) if comparison.field == field => match comparison.test {
+            // These hold for so many values that they single nothing out.
+            Test::Exists | Test::Range(..) | Test::Cidr(_) => None,
+            Test::Equals(_) | Test::Wildcard(_) => Some(Vec::from([comparison.clone()])),
+        },
+        Predicate::Is(_) | Predicate::Not(_) => None,
+        Predicate::All(all) => all.iter().filter_map(|part| needed_tests(part, field)).min_by_key(Vec::len),
+        Predicate::Any(any) => any.iter().try_fold(Vec::new(), |mut tests, part| {
+            tests.extend(needed_tests(part, field)?);
+            Some(tests)
+        }),
+    }
+}
