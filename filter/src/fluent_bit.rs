@@ -1,0 +1,117 @@
+//! The exports, in the shape that Fluent Bit's wasm filter calls them.
+//!
+//! In: numbers. Out: numbers. Here they become slices and a time, and an answer becomes a pointer to NUL-terminated text.
+//! Bounds: the output buffer is reused, and as large as the largest answer so far. Not here: what is answered.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+
+use firstseen_engine::prefilter::PortableSearch;
+use firstseen_engine::{Engine, Outcome};
+use once_cell::unsync::OnceCell;
+
+use crate::memory::InputMemory;
+use crate::search::HostSearch;
+use crate::{start, wasi};
+
+/// What a host reads as the empty text: the record is dropped.
+static EMPTY: [u8; 1] = [0];
+
+/// One of a kind that one thread uses.
+struct SingleThreaded<T>(T);
+
+// SAFETY: C1. No two threads call the module, so nothing in it is used by two.
+unsafe impl<T> Sync for SingleThreaded<T> {}
+
+static INPUT: SingleThreaded<RefCell<InputMemory>> = SingleThreaded(RefCell::new(InputMemory::new()));
+static FILTER: SingleThreaded<OnceCell<Option<&RefCell<Filter>>>> = SingleThreaded(OnceCell::new());
+
+struct Filter {
+    engine: Engine,
+    output: Vec<u8>,
+}
+
+impl Filter {
+    /// The filter, kept for ever; `None`, after a line on stderr, if there is none to start.
+    fn start() -> Option<&'static RefCell<Filter>> {
+        match start::engine() {
+            Ok(engine) => Some(Box::leak(Box::new(RefCell::new(Filter { engine, output: Vec::new() })))),
+            Err(why) => {
+                wasi::say(&why);
+                None
+            }
+        }
+    }
+}
+
+/// What the host does with records that raise no alert.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Others {
+    Pass,
+    Drop,
+}
+
+/// Starts the filter. A host that is told to load rules which cannot be loaded must not go on without them: it traps.
+#[cfg_attr(target_arch = "wasm32", unsafe(no_mangle))]
+extern "C" fn _initialize() {
+    if FILTER.0.get_or_init(Filter::start).is_none() {
+        #[cfg(target_arch = "wasm32")]
+        core::arch::wasm32::unreachable()
+    }
+}
+
+/// Memory for a tag or a record.
+#[cfg_attr(target_arch = "wasm32", unsafe(no_mangle))]
+extern "C" fn malloc(len: usize) -> *mut u8 {
+    INPUT.0.borrow_mut().malloc(len)
+}
+
+/// Gives it back.
+#[cfg_attr(target_arch = "wasm32", unsafe(no_mangle))]
+extern "C" fn free(place: *mut u8) {
+    INPUT.0.borrow_mut().free(place);
+}
+
+/// The record, with its alerts if it raises any.
+#[cfg_attr(target_arch = "wasm32", unsafe(no_mangle))]
+extern "C" fn firstseen(_: *const u8, _: usize, sec: u32, nsec: u32, record: *const u8, len: usize) -> *const u8 {
+    answer(sec, nsec, record, len, Others::Pass)
+}
+
+/// The record with its alerts if it raises any, and else nothing.
+#[cfg_attr(target_arch = "wasm32", unsafe(no_mangle))]
+extern "C" fn firstseen_alerts(
+    _: *const u8,
+    _: usize,
+    sec: u32,
+    nsec: u32,
+    record: *const u8,
+    len: usize,
+) -> *const u8 {
+    answer(sec, nsec, record, len, Others::Drop)
+}
+
+fn answer(sec: u32, nsec: u32, place: *const u8, len: usize, others: Others) -> *const u8 {
+    let mut input = INPUT.0.borrow_mut();
+    input.called();
+    let Some((record, nul_follows)) = input.written(place, len) else { return place };
+    let Some(filter) = FILTER.0.get_or_init(Filter::start) else { return place };
+    let Ok(mut filter) = filter.try_borrow_mut() else { return place };
+    let Filter { engine, output } = &mut *filter;
+
+    let arrival = i64::from(sec) * 1000 + i64::from(nsec / 1_000_000);
+    output.clear();
+    let outcome = match HostSearch::new(record, nul_follows) {
+        Some(search) => engine.process_searched(&search, arrival, output),
+        None => engine.process_searched(&PortableSearch(record), arrival, output),
+    };
+    match (outcome, others) {
+        (Outcome::Untouched | Outcome::Annotated { alerts: 0 }, Others::Drop) => EMPTY.as_ptr(),
+        (Outcome::Untouched, Others::Pass) => place,
+        (Outcome::Annotated { .. }, _) => {
+            output.push(0);
+            output.as_ptr()
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! The WASM module: what a log shipper loads.
+//!
+//! Responsible for: the contract with the host (below), one engine for the module's life, and loading the pack when it
+//! starts. Everything else is `firstseen-engine`'s.
+//!
+//! # The contract
+//! Exports, besides `memory`:
+//!
+//! | name | does |
+//! |---|---|
+//! | `_initialize()` | loads `firstseen.pack` from the directory that is file descriptor 3, or else the built-in rules; traps, after a line on stderr, if the pack cannot be used |
+//! | `malloc(len) -> ptr` | memory for a tag or a record; 0 if it is too large |
+//! | `free(ptr)` | gives it back |
+//! | `firstseen(tag, tag_len, sec, nsec, record, record_len) -> ptr` | the record, with its alerts if it raises any |
+//! | `firstseen_alerts(...) -> ptr` | the same for records that raise an alert; for others the empty text, which drops them |
+//!
+//! - C1: calls come one at a time, from one thread.
+//! - C2: a record stands in memory that `malloc` gave, whole, as one JSON object with a NUL behind it. One that does not is
+//!   handed back, or searched without relying on the NUL.
+//! - C3: `malloc` after a call of `firstseen` may give away what was given before that call, freed or not: a host that never
+//!   frees does not make memory grow. What is given between two calls stays apart.
+//! - C4: the answer is NUL-terminated. It is the record's own pointer, or stands in memory of the module's own until the
+//!   next call.
+//! - C5: the imports of [`search`] and [`wasi`] do what their C and WASI namesakes do, and touch no other memory than those
+//!   would.
+//!
+//! After `_initialize`, nothing traps but the exhaustion of memory; a record that cannot be read is handed back.
+#![cfg_attr(target_arch = "wasm32", no_std)]
+// The one crate that speaks to a host in pointers.
+#![allow(unsafe_code)]
+// Natively the exports are only there to be checked: nothing calls them.
+#![cfg_attr(not(target_arch = "wasm32"), allow(dead_code))]
+
+extern crate alloc;
+
+pub mod heap;
+pub mod memory;
+
+// The rest stands on imports that only a host of the module provides.
+#[cfg(any(target_arch = "wasm32", clippy, doc))]
+mod fluent_bit;
+#[cfg(any(target_arch = "wasm32", clippy, doc))]
+mod search;
+#[cfg(any(target_arch = "wasm32", clippy, doc))]
+mod start;
+#[cfg(any(target_arch = "wasm32", clippy, doc))]
+mod wasi;
+
+#[cfg(target_arch = "wasm32")]
+#[global_allocator]
+static HEAP: heap::Heap<heap::LinearMemory> = heap::Heap::new(heap::LinearMemory);
+
+#[cfg(target_arch = "wasm32")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    core::arch::wasm32::unreachable()
+}

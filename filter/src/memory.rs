@@ -1,0 +1,194 @@
+//! Memory that the host writes tags and records to.
+//!
+//! In: sizes. Out: places in blocks that are kept for the module's life. Bounds: one place is at most [`MAX_LEN`] bytes;
+//! the blocks together hold what the host asked for between two calls at its most, rounded up. Not here: the heap of the
+//! Rust code.
+//!
+//! A host writes the tag, writes the record, calls, and frees both, or never does (Fluent Bit 4.1.0 and 4.1.1). So places
+//! are cut one behind the other from a block, and all are taken back at once: when each has been freed, or when the host
+//! asks for memory after a call (C3 of the contract).
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+/// The most one place may hold, in bytes: 256 times CloudTrail's largest record.
+pub const MAX_LEN: usize = 64 << 20;
+
+/// The smallest block, in bytes: a tag and nearly any record fit.
+const MIN_BLOCK: usize = 64 << 10;
+
+/// Places begin at multiples of this, as C's `malloc` promises for any scalar.
+const ALIGN: usize = 8;
+
+/// The blocks, and what of them is given away.
+#[derive(Debug, Default)]
+pub struct InputMemory {
+    /// Given away are the first bytes of each; new places come from the last.
+    blocks: Vec<Block>,
+    live: usize,
+    called: bool,
+}
+
+#[derive(Debug)]
+struct Block {
+    bytes: Vec<u8>,
+    given: usize,
+}
+
+impl InputMemory {
+    /// No memory yet.
+    pub const fn new() -> InputMemory {
+        InputMemory { blocks: Vec::new(), live: 0, called: false }
+    }
+
+    /// A place for `len` bytes; null if that is more than [`MAX_LEN`].
+    pub fn malloc(&mut self, len: usize) -> *mut u8 {
+        if len > MAX_LEN {
+            return core::ptr::null_mut();
+        }
+        if self.called {
+            self.take_back();
+        }
+        let size = len.max(1).next_multiple_of(ALIGN);
+        if self.blocks.last().is_none_or(|block| block.bytes.len() - block.given < size) {
+            self.add_block(size);
+        }
+        let Some(block) = self.blocks.last_mut() else { return core::ptr::null_mut() };
+        let place = block.bytes[block.given..].as_mut_ptr();
+        block.given += size;
+        self.live += 1;
+        place
+    }
+
+    /// Gives a place back. Anything else is ignored.
+    pub fn free(&mut self, place: *const u8) {
+        if self.blocks.iter().any(|block| block.offset(place).is_some()) {
+            self.live = self.live.saturating_sub(1);
+            if self.live == 0 {
+                self.take_back();
+            }
+        }
+    }
+
+    /// Takes note that the host has called: what it was given may be taken back.
+    pub fn called(&mut self) {
+        self.called = true;
+    }
+
+    /// What the host wrote: `len` bytes from `place` on, and whether a NUL follows; `None` if that is not all inside one
+    /// block.
+    pub fn written(&self, place: *const u8, len: usize) -> Option<(&[u8], bool)> {
+        self.blocks.iter().find_map(|block| {
+            let from = block.offset(place)?;
+            let bytes = block.bytes.get(from..from.checked_add(len)?)?;
+            Some((bytes, block.bytes.get(from + len) == Some(&0)))
+        })
+    }
+
+    /// Only the largest block is kept: the others were too small for what the host asks for.
+    fn take_back(&mut self) {
+        let largest = (0..self.blocks.len()).max_by_key(|at| self.blocks[*at].bytes.len());
+        if let Some(largest) = largest {
+            self.blocks.swap(0, largest);
+            self.blocks.truncate(1);
+            self.blocks[0].given = 0;
+        }
+        self.live = 0;
+        self.called = false;
+    }
+
+    fn add_block(&mut self, size: usize) {
+        if self.live == 0 {
+            self.blocks.clear();
+        }
+        // Room for what else comes between two calls, so that the next round needs one block only.
+        let given: usize = self.blocks.iter().map(|block| block.given).sum();
+        let len = (size + given + ALIGN).next_power_of_two().max(MIN_BLOCK);
+        self.blocks.push(Block { bytes: vec![0; len], given: 0 });
+    }
+}
+
+impl Block {
+    /// Where in the block a place is.
+    fn offset(&self, place: *const u8) -> Option<usize> {
+        let offset = (place as usize).checked_sub(self.bytes.as_ptr() as usize)?;
+        (offset < self.bytes.len()).then_some(offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a host may rely on: places that are given at one time do not overlap.
+    fn assert_apart(places: &[(*mut u8, usize)]) {
+        for (at, (a, a_len)) in places.iter().enumerate() {
+            for (b, b_len) in &places[at + 1..] {
+                let (a, b) = (*a as usize, *b as usize);
+                assert!(a + a_len <= b || b + b_len <= a, "{a:#x}+{a_len} and {b:#x}+{b_len} overlap");
+            }
+        }
+    }
+
+    fn held(memory: &InputMemory) -> usize {
+        memory.blocks.iter().map(|block| block.bytes.len()).sum()
+    }
+
+    #[test]
+    fn a_host_that_frees_and_one_that_never_does_use_the_same_memory() {
+        for frees in [true, false] {
+            let mut memory = InputMemory::new();
+            let mut largest = 0;
+            for round in 0..10_000_usize {
+                let len = (round * 7919) % 100_000;
+                let (tag, record) = (memory.malloc(12), memory.malloc(len + 1));
+                assert_apart(&[(tag, 12), (record, len + 1)]);
+                memory.called();
+                if frees {
+                    memory.free(tag);
+                    memory.free(record);
+                }
+                largest = largest.max(held(&memory));
+            }
+            assert!(largest <= 2 * 131_072, "{largest} bytes held, frees: {frees}");
+        }
+    }
+
+    #[test]
+    fn a_record_larger_than_the_block_leaves_the_tag_alone() {
+        let mut memory = InputMemory::new();
+        let tag = memory.malloc(5);
+        let record = memory.malloc(1 << 20);
+        assert_apart(&[(tag, 5), (record, 1 << 20)]);
+        assert!(memory.written(tag, 5).is_some());
+        memory.called();
+        let (tag, record) = (memory.malloc(5), memory.malloc(1 << 20));
+        assert_apart(&[(tag, 5), (record, 1 << 20)]);
+        assert_eq!(memory.blocks.len(), 1);
+    }
+
+    #[test]
+    fn only_what_was_given_is_read() {
+        let mut memory = InputMemory::new();
+        assert!(memory.written(core::ptr::null(), 0).is_none());
+        let place = memory.malloc(8);
+        let (bytes, nul) = memory.written(place, 8).unwrap();
+        assert_eq!((bytes.len(), nul), (8, true));
+        assert!(memory.written(place, MIN_BLOCK + 1).is_none());
+        assert!(memory.written(place, usize::MAX).is_none());
+        assert!(memory.written(core::ptr::null(), 8).is_none());
+        assert!(memory.written(place.wrapping_add(MIN_BLOCK), 1).is_none());
+        assert!(memory.malloc(MAX_LEN + 1).is_null());
+        assert!(!memory.malloc(0).is_null());
+    }
+
+    #[test]
+    fn freeing_what_was_not_given_frees_nothing() {
+        let mut memory = InputMemory::new();
+        let first = memory.malloc(8);
+        memory.free(core::ptr::null());
+        memory.free(first.wrapping_add(MIN_BLOCK));
+        let second = memory.malloc(8);
+        assert_apart(&[(first, 8), (second, 8)]);
+    }
+}
