@@ -1,0 +1,14 @@
+//! The host program of firstseen, as a library: what its commands and the project's tests share.
+//!
+//! In: records, a module, a configuration directory. Out: records and alerts. Not here: detection itself, which the module
+//! does; the command line, which `main.rs` reads.
+
+pub mod alerts;
+pub mod configuration;
+pub mod guest;
+pub mod input;
+pub mod json_text;
+pub mod module_file;
+pub mod sample;
+pub mod search;
+pub mod wasi;

@@ -1,0 +1,503 @@
+//! The part of WASI (`wasi_snapshot_preview1`) that the module may use.
+//!
+//! In: the guest's memory and the arguments of its call. Out: bytes in that memory and WASI's error number. The guest sees
+//! its three standard streams and, where it was given one, the configuration directory as preopen [`DIRECTORY`]; in it,
+//! files with plain names.
+//! Bounds: every pointer is checked against the memory; at most [`MAX_OPEN`] files are open; nothing panics. Not here:
+//! sub-directories, links that the guest did not ask to follow, sockets, the environment, arguments.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::PathBuf;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// The file descriptor of the configuration directory.
+pub const DIRECTORY: u32 = 3;
+
+/// The first file descriptor that an opened file gets.
+const FIRST_FILE: u32 = 4;
+
+/// How many files the guest may hold open: the module needs two.
+const MAX_OPEN: usize = 64;
+
+/// The longest file name, in bytes; that of Linux.
+const MAX_NAME: usize = 255;
+
+/// What a WASI call returns: 0 or an error number of `wasi_snapshot_preview1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Errno {
+    /// It worked.
+    Success = 0,
+    /// Permission denied.
+    Access = 2,
+    /// No such file descriptor.
+    BadDescriptor = 8,
+    /// Busy.
+    Busy = 10,
+    /// The file exists.
+    Exists = 20,
+    /// A pointer outside the memory.
+    Fault = 21,
+    /// The file is too large.
+    TooBig = 22,
+    /// Bytes that are not UTF-8.
+    IllegalBytes = 25,
+    /// An argument that makes no sense.
+    Invalid = 28,
+    /// Reading or writing failed.
+    Io = 29,
+    /// A directory where a file was expected.
+    IsDirectory = 31,
+    /// A symbolic link that was not to be followed.
+    Loop = 32,
+    /// Too many open files.
+    TooManyOpen = 41,
+    /// The name is too long.
+    NameTooLong = 37,
+    /// No such file.
+    NoEntry = 44,
+    /// No space left.
+    NoSpace = 51,
+    /// A file where a directory was expected.
+    NotDirectory = 54,
+    /// Not supported.
+    NotSupported = 58,
+    /// A file system that is read-only.
+    ReadOnly = 69,
+    /// Seeking in what has no position.
+    NoPosition = 70,
+    /// A file descriptor without the right to do this, or a name that leads out of the directory.
+    NotCapable = 76,
+}
+
+impl From<io::Error> for Errno {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => Errno::NoEntry,
+            io::ErrorKind::PermissionDenied => Errno::Access,
+            io::ErrorKind::AlreadyExists => Errno::Exists,
+            io::ErrorKind::InvalidInput => Errno::Invalid,
+            io::ErrorKind::IsADirectory => Errno::IsDirectory,
+            io::ErrorKind::NotADirectory => Errno::NotDirectory,
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Errno::NoSpace,
+            io::ErrorKind::ReadOnlyFilesystem => Errno::ReadOnly,
+            io::ErrorKind::FileTooLarge => Errno::TooBig,
+            io::ErrorKind::ResourceBusy => Errno::Busy,
+            io::ErrorKind::NotSeekable => Errno::NoPosition,
+            io::ErrorKind::Unsupported => Errno::NotSupported,
+            _ => Errno::Io,
+        }
+    }
+}
+
+/// How a WASI call ends.
+pub type Outcome = Result<(), Errno>;
+
+/// Rights of `path_open` and of the descriptor that it makes.
+mod rights {
+    pub(super) const FD_DATASYNC: u64 = 1;
+    pub(super) const FD_READ: u64 = 1 << 1;
+    pub(super) const FD_WRITE: u64 = 1 << 6;
+    pub(super) const FD_ALLOCATE: u64 = 1 << 8;
+    pub(super) const FD_READDIR: u64 = 1 << 14;
+    pub(super) const FD_FILESTAT_SET_SIZE: u64 = 1 << 22;
+    pub(super) const READS: u64 = FD_READ | FD_READDIR;
+    pub(super) const WRITES: u64 = FD_DATASYNC | FD_WRITE | FD_ALLOCATE | FD_FILESTAT_SET_SIZE;
+}
+
+/// Flags of `path_open`.
+mod flags {
+    pub(super) const LOOKUP_SYMLINK_FOLLOW: u32 = 1;
+    pub(super) const OPEN_CREATE: u32 = 1;
+    pub(super) const OPEN_DIRECTORY: u32 = 2;
+    pub(super) const OPEN_EXCLUSIVE: u32 = 4;
+    pub(super) const OPEN_TRUNCATE: u32 = 8;
+    pub(super) const FD_APPEND: u32 = 1;
+}
+
+/// File types of `fd_filestat_get`.
+mod file_type {
+    pub(super) const CHARACTER_DEVICE: u8 = 2;
+    pub(super) const DIRECTORY: u8 = 3;
+    pub(super) const REGULAR_FILE: u8 = 4;
+}
+
+/// Where the guest's standard output and standard error go.
+#[derive(Debug)]
+pub enum Stderr {
+    /// To the host's standard error, as it comes.
+    Inherit,
+    /// Kept.
+    Capture(Vec<u8>),
+}
+
+/// One guest's files, streams and clock.
+#[derive(Debug)]
+pub struct Wasi {
+    directory: Option<PathBuf>,
+    files: Vec<Option<OpenFile>>,
+    /// Where the guest's fd 1 and fd 2 go.
+    pub stderr: Stderr,
+    started: Instant,
+}
+
+#[derive(Debug)]
+struct OpenFile {
+    file: File,
+    position: u64,
+    append: bool,
+    readable: bool,
+    writable: bool,
+}
+
+impl Wasi {
+    /// Files in `directory`, or none at all.
+    pub fn new(directory: Option<PathBuf>, stderr: Stderr) -> Self {
+        Wasi { directory, files: Vec::new(), stderr, started: Instant::now() }
+    }
+
+    /// `fd_write`: writes the buffers one after another and stores how many bytes that were.
+    pub fn fd_write(&mut self, memory: &mut [u8], fd: u32, vectors: u32, count: u32, written: u32) -> Outcome {
+        let mut total = 0u32;
+        for index in 0..count {
+            let buffer = vector(memory, vectors, index)?;
+            let bytes = memory.get(buffer).ok_or(Errno::Fault)?;
+            match fd {
+                1 | 2 => match &mut self.stderr {
+                    Stderr::Inherit => io::stderr().write_all(bytes)?,
+                    Stderr::Capture(captured) => captured.extend_from_slice(bytes),
+                },
+                _ => {
+                    let open = self.file(fd)?;
+                    if !open.writable {
+                        return Err(Errno::NotCapable);
+                    }
+                    // A file opened to append goes to its end by itself.
+                    let start = match open.append {
+                        true => open.file.seek(SeekFrom::End(0))?,
+                        false => open.file.seek(SeekFrom::Start(open.position))?,
+                    };
+                    open.file.write_all(bytes)?;
+                    open.position = start + bytes.len() as u64;
+                }
+            }
+            total = total.wrapping_add(bytes.len() as u32);
+        }
+        store(memory, written, &total.to_le_bytes())
+    }
+
+    /// `fd_read`: fills the buffers one after another and stores how many bytes came. Standard input is empty.
+    pub fn fd_read(&mut self, memory: &mut [u8], fd: u32, vectors: u32, count: u32, read: u32) -> Outcome {
+        if fd == 0 {
+            return store(memory, read, &0u32.to_le_bytes());
+        }
+        let open = self.readable(fd)?;
+        let total = open.read_at(memory, vectors, count, open.position)?;
+        open.position += u64::from(total);
+        store(memory, read, &total.to_le_bytes())
+    }
+
+    /// `fd_pread`: `fd_read` at an offset, which leaves the descriptor's own position alone.
+    pub fn fd_pread(
+        &mut self,
+        memory: &mut [u8],
+        fd: u32,
+        vectors: u32,
+        count: u32,
+        offset: u64,
+        read: u32,
+    ) -> Outcome {
+        let total = self.readable(fd)?.read_at(memory, vectors, count, offset)?;
+        store(memory, read, &total.to_le_bytes())
+    }
+
+    /// `fd_pwrite`: `fd_write` to a file at an offset, which leaves the descriptor's own position alone.
+    pub fn fd_pwrite(
+        &mut self,
+        memory: &mut [u8],
+        fd: u32,
+        vectors: u32,
+        count: u32,
+        offset: u64,
+        written: u32,
+    ) -> Outcome {
+        let open = self.writable(fd)?;
+        let mut total = 0u32;
+        for index in 0..count {
+            let buffer = vector(memory, vectors, index)?;
+            let bytes = memory.get(buffer).ok_or(Errno::Fault)?;
+            open.file.seek(SeekFrom::Start(offset.saturating_add(u64::from(total))))?;
+            open.file.write_all(bytes)?;
+            total = total.wrapping_add(bytes.len() as u32);
+        }
+        store(memory, written, &total.to_le_bytes())
+    }
+
+    /// `fd_datasync`: what was written to the file is on the disk when this returns; of the directory, its entries.
+    pub fn fd_datasync(&mut self, fd: u32) -> Outcome {
+        match fd {
+            DIRECTORY => Ok(File::open(self.directory(fd)?)?.sync_all()?),
+            _ => Ok(self.file(fd)?.file.sync_data()?),
+        }
+    }
+
+    /// `fd_close`.
+    pub fn fd_close(&mut self, fd: u32) -> Outcome {
+        self.file(fd)?;
+        self.files[(fd - FIRST_FILE) as usize] = None;
+        Ok(())
+    }
+
+    /// `fd_filestat_get`: type, size and times of what is open. Device and inode numbers are 0.
+    pub fn fd_filestat_get(&mut self, memory: &mut [u8], fd: u32, buffer: u32) -> Outcome {
+        let (kind, size, modified) = match fd {
+            0..=2 => (file_type::CHARACTER_DEVICE, 0, 0),
+            DIRECTORY => {
+                let metadata = fs::metadata(self.directory(fd)?)?;
+                (file_type::DIRECTORY, metadata.len(), modified(&metadata))
+            }
+            _ => {
+                let metadata = self.file(fd)?.file.metadata()?;
+                (file_type::REGULAR_FILE, metadata.len(), modified(&metadata))
+            }
+        };
+        // dev, ino, filetype and padding, nlink, size, then the times of access, modification and change.
+        let mut stat = [0u8; 64];
+        stat[16] = kind;
+        stat[24] = 1;
+        stat[32..40].copy_from_slice(&size.to_le_bytes());
+        for time in [40, 48, 56] {
+            stat[time..time + 8].copy_from_slice(&modified.to_le_bytes());
+        }
+        store(memory, buffer, &stat)
+    }
+
+    /// `fd_filestat_set_size`.
+    pub fn fd_filestat_set_size(&mut self, fd: u32, size: u64) -> Outcome {
+        Ok(self.writable(fd)?.file.set_len(size)?)
+    }
+
+    /// `fd_prestat_get`: that [`DIRECTORY`] is a preopened directory, and how long its name is.
+    pub fn fd_prestat_get(&mut self, memory: &mut [u8], fd: u32, buffer: u32) -> Outcome {
+        let length = self.directory_name(fd)?.len() as u32;
+        let mut prestat = [0u8; 8];
+        prestat[4..].copy_from_slice(&length.to_le_bytes());
+        store(memory, buffer, &prestat)
+    }
+
+    /// `fd_prestat_dir_name`: the directory's name as the operator gave it, without a NUL.
+    pub fn fd_prestat_dir_name(&mut self, memory: &mut [u8], fd: u32, buffer: u32, length: u32) -> Outcome {
+        let name = self.directory_name(fd)?;
+        if name.len() > length as usize {
+            return Err(Errno::NameTooLong);
+        }
+        store(memory, buffer, name.as_bytes())
+    }
+
+    /// `path_open`: opens a file of the configuration directory and stores its descriptor.
+    #[expect(clippy::too_many_arguments, reason = "WASI decides what its call takes")]
+    pub fn path_open(
+        &mut self,
+        memory: &mut [u8],
+        directory: u32,
+        lookup_flags: u32,
+        name: (u32, u32),
+        open_flags: u32,
+        rights: u64,
+        fd_flags: u32,
+        opened: u32,
+    ) -> Outcome {
+        let path = self.path(memory, directory, name)?;
+        if open_flags & flags::OPEN_DIRECTORY != 0 {
+            return Err(Errno::NotSupported);
+        }
+        if lookup_flags & flags::LOOKUP_SYMLINK_FOLLOW == 0
+            && fs::symlink_metadata(&path).is_ok_and(|found| found.is_symlink())
+        {
+            return Err(Errno::Loop);
+        }
+        let writable = rights & rights::WRITES != 0;
+        let readable = rights & rights::READS != 0 || !writable;
+        let create = open_flags & flags::OPEN_CREATE != 0;
+        let exclusive = create && open_flags & flags::OPEN_EXCLUSIVE != 0;
+        let truncate = open_flags & flags::OPEN_TRUNCATE != 0;
+        if (create || truncate) && !writable {
+            return Err(Errno::Invalid);
+        }
+        let free = self.files.iter().position(Option::is_none);
+        let slot = match free {
+            Some(slot) => slot,
+            None if self.files.len() < MAX_OPEN => {
+                self.files.push(None);
+                self.files.len() - 1
+            }
+            None => return Err(Errno::TooManyOpen),
+        };
+        let file = OpenOptions::new()
+            .read(readable)
+            .write(writable)
+            .create(create)
+            .create_new(exclusive)
+            .truncate(truncate)
+            .open(&path)?;
+        if file.metadata()?.is_dir() {
+            return Err(Errno::IsDirectory);
+        }
+        let fd = FIRST_FILE + slot as u32;
+        store(memory, opened, &fd.to_le_bytes())?;
+        self.files[slot] =
+            Some(OpenFile { file, position: 0, append: fd_flags & flags::FD_APPEND != 0, readable, writable });
+        Ok(())
+    }
+
+    /// `path_rename`, both names in the configuration directory; what stood under the new name is replaced.
+    pub fn path_rename(
+        &mut self,
+        memory: &[u8],
+        old_directory: u32,
+        old: (u32, u32),
+        new_directory: u32,
+        new: (u32, u32),
+    ) -> Outcome {
+        let old = self.path(memory, old_directory, old)?;
+        let new = self.path(memory, new_directory, new)?;
+        Ok(fs::rename(old, new)?)
+    }
+
+    /// `path_unlink_file`.
+    pub fn path_unlink_file(&mut self, memory: &[u8], directory: u32, name: (u32, u32)) -> Outcome {
+        Ok(fs::remove_file(self.path(memory, directory, name)?)?)
+    }
+
+    /// `random_get`: bytes of the operating system's random source.
+    pub fn random_get(&mut self, memory: &mut [u8], buffer: u32, length: u32) -> Outcome {
+        let range = range(buffer, length);
+        let bytes = memory.get_mut(range).ok_or(Errno::Fault)?;
+        getrandom::fill(bytes).map_err(|_| Errno::Io)
+    }
+
+    /// `clock_time_get` in nanoseconds: 0 is the time since 1970, 1 a clock that never goes back.
+    pub fn clock_time_get(&mut self, memory: &mut [u8], clock: u32, time: u32) -> Outcome {
+        let now = match clock {
+            0 => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+            1 => self.started.elapsed(),
+            _ => return Err(Errno::Invalid),
+        };
+        let nanoseconds = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        store(memory, time, &nanoseconds.to_le_bytes())
+    }
+
+    fn directory(&self, fd: u32) -> Result<&PathBuf, Errno> {
+        match &self.directory {
+            Some(directory) if fd == DIRECTORY => Ok(directory),
+            _ => Err(Errno::BadDescriptor),
+        }
+    }
+
+    fn directory_name(&self, fd: u32) -> Result<String, Errno> {
+        Ok(self.directory(fd)?.to_string_lossy().into_owned())
+    }
+
+    fn file(&mut self, fd: u32) -> Result<&mut OpenFile, Errno> {
+        fd.checked_sub(FIRST_FILE)
+            .and_then(|slot| self.files.get_mut(slot as usize))
+            .and_then(Option::as_mut)
+            .ok_or(Errno::BadDescriptor)
+    }
+
+    fn readable(&mut self, fd: u32) -> Result<&mut OpenFile, Errno> {
+        let open = self.file(fd)?;
+        match open.readable {
+            true => Ok(open),
+            false => Err(Errno::NotCapable),
+        }
+    }
+
+    fn writable(&mut self, fd: u32) -> Result<&mut OpenFile, Errno> {
+        let open = self.file(fd)?;
+        match open.writable {
+            true => Ok(open),
+            false => Err(Errno::NotCapable),
+        }
+    }
+
+    /// The file that a name of the guest means: one of the configuration directory itself.
+    fn path(&self, memory: &[u8], directory: u32, (pointer, length): (u32, u32)) -> Result<PathBuf, Errno> {
+        let directory = self.directory(directory)?;
+        let name = memory.get(range(pointer, length)).ok_or(Errno::Fault)?;
+        let name = str::from_utf8(name).map_err(|_| Errno::IllegalBytes)?;
+        match name {
+            "" => Err(Errno::NoEntry),
+            "." | ".." => Err(Errno::NotCapable),
+            _ if name.len() > MAX_NAME => Err(Errno::NameTooLong),
+            // A colon names a drive or a stream on Windows.
+            _ if name.contains(['/', '\\', ':']) => Err(Errno::NotCapable),
+            _ if name.contains('\0') => Err(Errno::Invalid),
+            _ => Ok(directory.join(name)),
+        }
+    }
+}
+
+impl OpenFile {
+    /// Fills the guest's buffers from `offset` on until the file ends; how many bytes came.
+    fn read_at(&mut self, memory: &mut [u8], vectors: u32, count: u32, offset: u64) -> Result<u32, Errno> {
+        self.file.seek(SeekFrom::Start(offset))?;
+        let mut total = 0u32;
+        for index in 0..count {
+            let buffer = vector(memory, vectors, index)?;
+            let mut rest = memory.get_mut(buffer).ok_or(Errno::Fault)?;
+            while !rest.is_empty() {
+                match self.file.read(rest) {
+                    Ok(0) => return Ok(total),
+                    Ok(n) => {
+                        total = total.wrapping_add(n as u32);
+                        rest = &mut rest[n..];
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(total)
+    }
+}
+
+/// Nanoseconds since 1970; 0 where the file system keeps no such time.
+fn modified(metadata: &fs::Metadata) -> u64 {
+    metadata
+        .modified()
+        .ok()
+        .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
+        .and_then(|time| u64::try_from(time.as_nanos()).ok())
+        .unwrap_or(0)
+}
+
+/// The range of the memory that a pointer and a length mean; `get` of a slice does the checking.
+fn range(pointer: u32, length: u32) -> std::ops::Range<usize> {
+    let start = pointer as usize;
+    start..start.saturating_add(length as usize)
+}
+
+/// The buffer that entry `index` of a list of (pointer, length) pairs means.
+fn vector(memory: &[u8], vectors: u32, index: u32) -> Result<std::ops::Range<usize>, Errno> {
+    let at = u64::from(vectors) + 8 * u64::from(index);
+    let at = usize::try_from(at).map_err(|_| Errno::Fault)?;
+    let entry =
+        at.checked_add(8).and_then(|end| memory.get(at..end)).and_then(<[u8]>::as_array::<8>).ok_or(Errno::Fault)?;
+    let [a, b, c, d, e, f, g, h] = *entry;
+    Ok(range(u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])))
+}
+
+fn store(memory: &mut [u8], pointer: u32, bytes: &[u8]) -> Outcome {
+    let start = pointer as usize;
+    start
+        .checked_add(bytes.len())
+        .and_then(|end| memory.get_mut(start..end))
+        .ok_or(Errno::Fault)?
+        .copy_from_slice(bytes);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
