@@ -1,0 +1,25 @@
+//! The tests of the whole: what goes into firstseen as records, rules and settings, and what comes out as bytes.
+//!
+//! Unit tests stand beside the code. These here go through the native engine and through the built module
+//! (`target/firstseen.wasm`, or what `FIRSTSEEN_MODULE` names).
+
+/// What every record should come back with, worked out slowly and obviously; shares no code with the engine.
+mod oracle;
+
+/// The native engine and the module behind one trait, and how an annotation is told from the record it stands in.
+mod subjects;
+
+/// Cases by hand, one file of `cases/` a topic: dialects and envelopes, the AS organisation, each condition of the three
+/// queries, new terms in time, suppression, account names, fields and comparisons, settings and own rules, whole alerts.
+mod cases;
+
+/// Random streams: the engine equals the oracle, the oracle equals the batch definition, the prefilter loses nothing, a
+/// history too small alerts more and never less, and the module equals the engine.
+mod properties;
+
+/// No input makes the module trap, loop or lose a record, memory does not grow, and a matching event alerts whatever stands
+/// beside what makes it match.
+mod hostile;
+
+/// What the module asks of its host and offers it: imports, exports, features, size.
+mod module_contract;

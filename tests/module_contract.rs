@@ -1,0 +1,129 @@
+//! What the module asks of its host, and what it offers.
+//!
+//! In: the built module. Out: that its imports, exports, size and WebAssembly features are the ones that Fluent Bit's
+//! runtime has. Not here: what the functions do.
+
+use std::collections::BTreeSet;
+
+use wasmparser::types::EntityType;
+use wasmparser::{BlockType, Operator, Parser, Payload, ValType, Validator};
+
+use crate::subjects::{module, module_file};
+
+/// The module's largest size, in bytes.
+const MAX_SIZE: usize = 150 * 1024;
+
+fn bytes() -> Vec<u8> {
+    let file = module_file();
+    std::fs::read(&file).unwrap_or_else(|error| panic!("{} cannot be read: {error}", file.display()))
+}
+
+#[test]
+fn exports_are_these() {
+    let mut exports = module().exports();
+    exports.sort();
+    // The first two are constants that the linker adds.
+    let expected =
+        ["__data_end", "__heap_base", "_initialize", "firstseen", "firstseen_alerts", "free", "malloc", "memory"];
+    assert_eq!(exports, expected);
+}
+
+#[test]
+fn imports_are_native_search_and_wasi() {
+    let imports = module().imports();
+    assert!(imports.contains(&"env.strstr".to_owned()), "{imports:?}");
+    for import in &imports {
+        let is_known =
+            ["env.strstr", "env.memchr"].contains(&import.as_str()) || import.starts_with("wasi_snapshot_preview1.");
+        assert!(is_known, "{import} is nothing that Fluent Bit offers");
+    }
+}
+
+#[test]
+fn functions_have_the_types_that_fluent_bit_calls() {
+    let bytes = bytes();
+    let types = Validator::new().validate_all(&bytes).expect("the module is valid");
+    let types = types.as_ref();
+    let mut seen = Vec::new();
+    for payload in Parser::new(0).parse_all(&bytes) {
+        let Payload::ExportSection(exports) = payload.expect("the module is valid") else {
+            continue;
+        };
+        for export in exports {
+            let export = export.expect("an export");
+            if let Some(EntityType::Func(id)) = types.entity_type_from_export(&export) {
+                let function = types[id].unwrap_func();
+                let mut all = function.params().iter().chain(function.results());
+                assert!(all.all(|value| *value == ValType::I32), "{}", export.name);
+                seen.push((export.name, function.params().len(), function.results().len()));
+            }
+        }
+    }
+    seen.sort_unstable();
+    let expected =
+        [("_initialize", 0, 0), ("firstseen", 6, 1), ("firstseen_alerts", 6, 1), ("free", 1, 0), ("malloc", 1, 1)];
+    assert_eq!(seen, expected);
+}
+
+macro_rules! define_proposal_of {
+    ($( @$proposal:ident $operator:ident $({ $($argument:ident: $type:ty),* })? => $visit:ident ($($rest:tt)*) )*) => {
+        /// The WebAssembly proposal that an instruction came with.
+        fn proposal_of(operator: &Operator<'_>) -> &'static str {
+            match operator {
+                $( Operator::$operator { .. } => stringify!($proposal), )*
+                _ => "unknown",
+            }
+        }
+    };
+}
+wasmparser::for_each_operator!(define_proposal_of);
+
+#[test]
+fn features_are_the_ones_of_the_oldest_runtime() {
+    let bytes = bytes();
+    let mut proposals = BTreeSet::new();
+    for payload in Parser::new(0).parse_all(&bytes) {
+        match payload.expect("the module is valid") {
+            Payload::TypeSection(types) => {
+                for function in types.into_iter_err_on_gc_types() {
+                    let results = function.expect("a function's type").results().len();
+                    assert!(results <= 1, "a function with {results} results needs multi-value");
+                }
+            }
+            Payload::TableSection(tables) => {
+                assert_eq!(tables.count(), 1, "several tables need reference types");
+            }
+            Payload::MemorySection(memories) => {
+                assert_eq!(memories.count(), 1);
+                for memory in memories {
+                    let memory = memory.expect("a memory");
+                    assert!(!memory.memory64 && !memory.shared, "{memory:?}");
+                }
+            }
+            Payload::CodeSectionEntry(body) => {
+                for operator in body.get_operators_reader().expect("instructions") {
+                    let operator = operator.expect("an instruction");
+                    if let Operator::Block { blockty } | Operator::Loop { blockty } | Operator::If { blockty } =
+                        &operator
+                    {
+                        let is_plain = !matches!(blockty, BlockType::FuncType(_));
+                        assert!(is_plain, "a block with parameters needs multi-value");
+                    }
+                    proposals.insert(proposal_of(&operator));
+                }
+            }
+            _ => {}
+        }
+    }
+    assert!(proposals.contains("mvp") && proposals.contains("bulk_memory"), "{proposals:?}");
+    for proposal in &proposals {
+        let is_there = ["mvp", "bulk_memory", "sign_extension"].contains(proposal);
+        assert!(is_there, "instructions of {proposal}");
+    }
+}
+
+#[test]
+fn size_is_within_bounds() {
+    let size = bytes().len();
+    assert!(size <= MAX_SIZE, "the module has {size} bytes, more than {MAX_SIZE}");
+}
