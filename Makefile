@@ -1,0 +1,44 @@
+# What README's commands call. Everything is built below target/.
+
+CARGO ?= cargo
+MODULE = target/firstseen.wasm
+FIRSTSEEN = target/release/firstseen
+FUZZ_SECONDS ?= 60
+
+.PHONY: help build module demo test lint doc fuzz bench clean
+
+help: ## This list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+build: module ## The module (target/firstseen.wasm) and the host program (target/release/firstseen)
+	$(CARGO) build --quiet --locked --release --package firstseen
+
+module:
+	./scripts/build-module
+
+demo: build ## Replay a made-up week of CloudTrail and show its alerts
+	$(FIRSTSEEN) sample > target/sample.ndjson
+	$(FIRSTSEEN) replay target/sample.ndjson
+
+test: module ## Everything: lints, tests, documentation, fuzzing
+	$(MAKE) --no-print-directory lint
+	FIRSTSEEN_MODULE=$(CURDIR)/$(MODULE) $(CARGO) test --locked --release --workspace --features firstseen-engine/compile
+	$(MAKE) --no-print-directory doc
+	$(MAKE) --no-print-directory fuzz
+	@echo 'make test: all passed'
+
+lint: module
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --release --workspace --all-targets --features firstseen-engine/compile -- -D warnings
+
+doc:
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --quiet --locked --release --workspace --no-deps --document-private-items
+
+fuzz: ## Each fuzz target for FUZZ_SECONDS (60)
+	./scripts/fuzz $(FUZZ_SECONDS)
+
+bench: build ## Speed, fuel, size and memory, in one table
+	$(FIRSTSEEN) bench
+
+clean:
+	$(CARGO) clean
