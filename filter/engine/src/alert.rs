@@ -9,8 +9,8 @@ use alloc::vec::Vec;
 
 use serde::Serialize;
 
-use crate::event::EventView;
 use crate::event::timestamp::{self, Millis};
+use crate::event::{EventView, json};
 use crate::new_terms::{Reason, TermTuple};
 use crate::rule::{FieldRef, NewTerms, Rule, Severity, Template, TemplatePart};
 
@@ -239,7 +239,7 @@ impl<'o> Object<'o> {
 
     fn member(&mut self, name: &str, write: impl FnOnce(&mut Vec<u8>)) -> &mut Self {
         self.separate();
-        write_json(self.out, name);
+        write_text(self.out, name);
         self.out.push(b':');
         write(self.out);
         self
@@ -250,7 +250,7 @@ impl<'o> Object<'o> {
     }
 
     fn text(&mut self, name: &str, text: &str) -> &mut Self {
-        self.value(name, text)
+        self.member(name, |out| write_text(out, text))
     }
 
     fn texts(&mut self, members: &[(&str, String)]) -> &mut Self {
@@ -284,4 +284,15 @@ fn array<T>(out: &mut Vec<u8>, items: &[T], mut write: impl FnMut(&mut Vec<u8>, 
 fn write_json(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
     // Text, numbers and lists of them always have a JSON form.
     out.extend(serde_json::to_vec(value).unwrap_or_default());
+}
+
+/// Text that needs no escape, as nearly all does, is written as it is.
+fn write_text(out: &mut Vec<u8>, text: &str) {
+    if json::plain_len(text.as_bytes()) == text.len() {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    } else {
+        write_json(out, text);
+    }
 }

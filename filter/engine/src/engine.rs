@@ -4,6 +4,7 @@
 //! that is allocated for a record is freed with it, but for what the history keeps; no input makes it fail. Not here:
 //! where records come from and go to.
 
+use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::OnceCell;
@@ -103,7 +104,10 @@ impl Engine {
         let since = *self.since.get_or_insert(arrival);
         let text = OnceCell::new();
         // Bytes that are not UTF-8 are read as U+FFFD; what is written keeps them.
-        let readable = String::from_utf8_lossy(record);
+        let readable = match core::str::from_utf8(record) {
+            Ok(text) => Cow::Borrowed(text),
+            Err(_) => String::from_utf8_lossy(record),
+        };
         let Some(event) = EventView::read(&self.schema, &readable, &text) else { return Outcome::Untouched };
 
         let matching: Vec<_> = self.rules.iter().filter(|(rule, ..)| predicate::matches(&rule.query, &event)).collect();

@@ -252,7 +252,7 @@ impl<'a> Cursor<'a> {
 
 /// How many bytes come before the first quote, backslash or control character. Eight at a time: in an interpreter the
 /// number of steps is what counts.
-fn plain_len(bytes: &[u8]) -> usize {
+pub(crate) fn plain_len(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::from_le_bytes([1; 8]);
     const HIGH: u64 = ONES << 7;
     // Sets the high bit of each byte that is zero; bytes behind the first such one may be wrong, which does not matter.
@@ -319,7 +319,7 @@ impl Brackets {
 }
 
 /// The text that a JSON string spells; `None` if `json` is not one. A lone surrogate becomes U+FFFD: it must not make an
-/// event unreadable, for truncation upstream may leave one behind. `json` has been read as a string before.
+/// event unreadable, for truncation upstream may leave one behind. `json` has been read as a value before.
 pub(crate) fn decode(json: &str) -> Option<Cow<'_, str>> {
     let inner = json.strip_prefix('"')?.strip_suffix('"')?;
     let (plain, mut rest) = split_at_backslash(inner);
@@ -346,10 +346,9 @@ pub(crate) fn decode(json: &str) -> Option<Cow<'_, str>> {
     Some(Cow::Owned(text))
 }
 
-/// What comes before the first backslash, and the rest with it.
+/// What comes before the first backslash, and the rest with it. Inside a string nothing else ends a plain run.
 fn split_at_backslash(text: &str) -> (&str, &str) {
-    let plain = text.bytes().position(|byte| byte == b'\\').unwrap_or(text.len());
-    text.split_at_checked(plain).unwrap_or((text, ""))
+    text.split_at_checked(plain_len(text.as_bytes())).unwrap_or((text, ""))
 }
 
 /// The character behind `\u`; of a surrogate pair, both halves are taken.

@@ -10,6 +10,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::OnceCell;
+use core::cmp::Ordering;
 
 use super::json::{self, Cursor, Kind, NotJson};
 
@@ -35,7 +36,7 @@ pub(crate) struct Paths {
 
 #[derive(Debug, Default)]
 struct Node {
-    /// Sorted by level, for binary search.
+    /// Sorted by [`order`], for binary search.
     children: Vec<(Box<str>, NodeId)>,
     slot: Option<Slot>,
     /// What stands here is an event, or JSON text of one.
@@ -43,6 +44,11 @@ struct Node {
 }
 
 type NodeId = usize;
+
+/// By length first: most keys differ in it, so that few are compared letter by letter.
+fn order(a: &str, b: &str) -> Ordering {
+    a.len().cmp(&b.len()).then_with(|| a.cmp(b))
+}
 
 const ROOT: NodeId = 0;
 
@@ -71,7 +77,7 @@ impl Paths {
         for level in path.split('.') {
             let added = self.nodes.len();
             let children = &mut self.nodes[node].children;
-            node = match children.binary_search_by(|(name, _)| (**name).cmp(level)) {
+            node = match children.binary_search_by(|(name, _)| order(name, level)) {
                 Ok(at) => children[at].1,
                 Err(at) => {
                     children.insert(at, (level.into(), added));
@@ -87,7 +93,7 @@ impl Paths {
     fn descend(&self, mut node: NodeId, key: &str) -> Option<NodeId> {
         for level in key.split('.') {
             let children = &self.nodes[node].children;
-            let at = children.binary_search_by(|(name, _)| (**name).cmp(level)).ok()?;
+            let at = children.binary_search_by(|(name, _)| order(name, level)).ok()?;
             node = children[at].1;
         }
         Some(node)
