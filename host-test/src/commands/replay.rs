@@ -235,7 +235,7 @@ impl Summary {
         }
         let seconds = self.took.as_secs_f64();
         let speed = self.records as f64 / seconds.max(f64::EPSILON);
-        writeln!(out, "{seconds:.2} s in the module, {} records a second", grouped(speed as usize))
+        writeln!(out, "{:.1} ms in the module, {} records a second", seconds * 1000.0, grouped(speed as usize))
     }
 }
 
