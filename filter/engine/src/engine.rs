@@ -85,7 +85,7 @@ impl Engine {
         })
     }
 
-    /// Takes a record that arrived at a time; writes it with its alerts to `out`, if it raises any.
+    /// Takes a record that arrived at a time, or at 0 if nobody knows; writes it with its alerts to `out`, if it raises any.
     pub fn process(&mut self, record: &[u8], arrival: Millis, out: &mut Vec<u8>) -> Outcome {
         self.process_searched(&PortableSearch(record), arrival, out)
     }
@@ -114,7 +114,9 @@ impl Engine {
         if matching.is_empty() {
             return Outcome::Untouched;
         }
-        let at = event.event_time().unwrap_or(arrival).min(arrival.saturating_add(MAX_CLOCK_SKEW));
+        // A host that does not know the time passes 0; then there is nothing to hold event time against.
+        let latest = if arrival == 0 { Millis::MAX } else { arrival.saturating_add(MAX_CLOCK_SKEW) };
+        let at = event.event_time().unwrap_or(arrival).min(latest);
         let identity = event.event_id();
         let event_hash = self.history.event_hash(identity.as_deref().map_or(record, str::as_bytes));
 

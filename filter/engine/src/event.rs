@@ -43,7 +43,7 @@ pub struct Schema {
     /// Those that are told apart, in the order of [`DIALECTS`].
     dialects: Vec<DialectSlots>,
     as_organization: [Slot; 2],
-    /// Set if the record has the alerts' key already; see [`EventView::output_key_taken`].
+    /// Set if the record has the alerts' key already; see [`EventView::output_keys_taken`].
     output_keys: Vec<Slot>,
 }
 

@@ -79,6 +79,9 @@ const ANCHORS: [Anchor; 2] = [
     },
 ];
 
+/// How many places of one needle are looked at: far more than any event has that nobody has stuffed.
+const MAX_PLACES: usize = 64;
+
 /// An escape that may spell a letter; a NUL behind it.
 const UNICODE_ESCAPE: &[u8] = b"\\u00\0";
 
@@ -141,16 +144,7 @@ impl Prefilter {
 
 impl Group {
     fn may_accept(&self, record: &impl Search) -> bool {
-        self.keys.iter().any(|key| {
-            let mut from = 0;
-            while let Some(at) = record.find(key, from) {
-                from = at + key.len() - 1;
-                if self.may_accept_behind(&record.bytes()[from..]) {
-                    return true;
-                }
-            }
-            false
-        })
+        self.keys.iter().any(|key| any_behind(record, key, |rest| self.may_accept_behind(rest)))
     }
 
     /// `rest` begins behind what may be a key's last letter.
@@ -195,18 +189,23 @@ fn split_backslashes(rest: &[u8]) -> (usize, &[u8]) {
 impl Prefilter {
     /// Whether an escape in the record may spell a part of a key.
     fn hides_a_key(&self, record: &impl Search) -> bool {
-        if !record.contains(b'\\') {
-            return false;
-        }
-        let mut from = 0;
-        while let Some(at) = record.find(UNICODE_ESCAPE, from) {
-            from = at + UNICODE_ESCAPE.len() - 1;
-            if self.reads_text || matches!(record.bytes().get(from), Some(b'4'..=b'7')) {
-                return true;
-            }
-        }
-        false
+        let spells_a_letter = |rest: &[u8]| self.reads_text || matches!(rest.first(), Some(b'4'..=b'7'));
+        record.contains(b'\\') && any_behind(record, UNICODE_ESCAPE, spells_a_letter)
     }
+}
+
+/// Whether `decides` says so of what follows one of the places where the record holds the needle. Having seen
+/// [`MAX_PLACES`] it is taken to: a host may look at the whole rest of the record for each.
+fn any_behind(record: &impl Search, needle: &'static [u8], mut decides: impl FnMut(&[u8]) -> bool) -> bool {
+    let mut from = 0;
+    for _ in 0..MAX_PLACES {
+        let Some(at) = record.find(needle, from) else { return false };
+        from = at + needle.len() - 1;
+        if decides(&record.bytes()[from..]) {
+            return true;
+        }
+    }
+    true
 }
 
 /// Tests of the field of which one must pass for the predicate to hold; `None` if it can hold otherwise.
@@ -223,5 +222,96 @@ fn needed_tests(predicate: &Predicate, field: FieldRef) -> Option<Vec<Comparison
             tests.extend(needed_tests(part, field)?);
             Some(tests)
         }),
+    }
+}
+
+#[cfg(all(test, feature = "compile"))]
+mod tests {
+    use super::*;
+    use crate::rule::{builtin, compile};
+    use alloc::format;
+    use alloc::string::String;
+    use core::cell::Cell;
+
+    fn prefilter(settings: &str) -> Prefilter {
+        let pack = compile::compile(Some(("firstseen.toml", settings)), &builtin::FILES, &[]).unwrap();
+        Prefilter::new(&pack)
+    }
+
+    fn is_candidate(prefilter: &Prefilter, record: &str) -> bool {
+        prefilter.is_candidate(&PortableSearch(record.as_bytes()))
+    }
+
+    #[test]
+    fn names_are_told_apart_behind_their_keys_only() {
+        let prefilter = prefilter("");
+        for (record, candidate) in [
+            (r#"{"eventName":"GetCallerIdentity"}"#, true),
+            (r#"{"eventName":"getcalleridentity"}"#, true),
+            (r#"{"eventName" :  "GetCallerIdentity"}"#, true),
+            (r#"{"EventName":"GetCallerIdentity"}"#, true),
+            (r#"{"event":{"action":"GetCallerIdentity"}}"#, true),
+            (r#"{"event.action":"GetCallerIdentity"}"#, true),
+            (r#"{"eventName":"GetCaller\u0049dentity"}"#, true),
+            (r#"{"event\u004eame":"GetCallerIdentity"}"#, true),
+            (r#"{"eventName":["GetCallerIdentity"]}"#, true),
+            (r#"{"eventName":"x","eventName":"GetCallerIdentity"}"#, true),
+            (r#"{"eventName":"GetObject"}"#, false),
+            (r#"{"eventName":"GetCallerIdentity2"}"#, false),
+            (r#"{"eventName":"GetObject","userAgent":"GetCallerIdentity"}"#, false),
+            (r#"{"eventName":"GetObject","userAgent":"eventName GetCallerIdentity"}"#, false),
+            (r#"{"eventName":"GetObject","userAgent":"\u00e9 \u003c \"eventName\""}"#, false),
+            (r#"{"name":"GetCallerIdentity"}"#, false),
+        ] {
+            assert_eq!(is_candidate(&prefilter, record), candidate, "{record}");
+        }
+    }
+
+    #[test]
+    fn json_text_is_read_through_its_escapes() {
+        let prefilter = prefilter("event_root = \"log\"");
+        for (record, candidate) in [
+            (r#"{"log":"{\"eventName\":\"GetCallerIdentity\"}"}"#, true),
+            (r#"{"log":"{\"eventName\"\n\t:\r\"GetCallerIdentity\"}"}"#, true),
+            (r#"{"log":"{\u0022eventName\u0022:\u0022GetCallerIdentity\u0022}"}"#, true),
+            (r#"{"log":"{\"eventName\":\"GetCaller\\u0049dentity\"}"}"#, true),
+            (r#"{"log":"{\"eventName\":\"GetObject\"}"}"#, false),
+            (r#"{"log":"{\"eventName\":\"GetObject\",\"a\":\"\\\"GetCallerIdentity\\\"\"}"}"#, false),
+        ] {
+            assert_eq!(is_candidate(&prefilter, record), candidate, "{record}");
+        }
+    }
+
+    #[test]
+    fn a_dialect_leaves_the_other_keys_alone() {
+        let prefilter = prefilter("dialect = \"cloudtrail\"");
+        assert!(is_candidate(&prefilter, r#"{"eventName":"GetCallerIdentity"}"#));
+        assert!(!is_candidate(&prefilter, r#"{"event.action":"GetCallerIdentity"}"#));
+    }
+
+    /// Each search may cost a look at the whole rest of the record, so that many would take time with its square.
+    #[test]
+    fn a_stuffed_record_is_not_searched_for_ever() {
+        struct Counted<'a>(PortableSearch<'a>, Cell<usize>);
+        impl Search for Counted<'_> {
+            fn bytes(&self) -> &[u8] {
+                self.0.bytes()
+            }
+            fn find(&self, needle: &'static [u8], from: usize) -> Option<usize> {
+                self.1.set(self.1.get() + 1);
+                self.0.find(needle, from)
+            }
+            fn contains(&self, byte: u8) -> bool {
+                self.0.contains(byte)
+            }
+        }
+        let prefilter = prefilter("");
+        for stuffing in ["action", "eventName", "\\u00e9"] {
+            let record: String =
+                format!("{{\"eventName\":\"GetObject\",\"userAgent\":\"{}\"}}", stuffing.repeat(10_000));
+            let search = Counted(PortableSearch(record.as_bytes()), Cell::new(0));
+            assert!(prefilter.is_candidate(&search), "{stuffing}");
+            assert!(search.1.get() <= 3 * MAX_PLACES, "{} searches for {stuffing}", search.1.get());
+        }
     }
 }

@@ -297,6 +297,14 @@ const TABLE: &[Row] = &[
 /// Names under this prefix are ours and never an event's own path.
 const OWN_PREFIX: &str = "sentinel.";
 
+/// How many levels a path may have: the reader's recursion is as deep. CloudTrail's deepest has 9.
+pub const MAX_LEVELS: usize = 32;
+
+/// How many levels a path has.
+pub(crate) fn levels(path: &str) -> usize {
+    path.split('.').count()
+}
+
 /// The names of the fields that rules may use in every dialect.
 pub fn names() -> impl Iterator<Item = &'static str> {
     TABLE.iter().map(|row| row.name)
@@ -305,7 +313,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// Whether a rule may name this field, given the operator's dialect setting: any field of [`names`], and with the
 /// dialect set to ECS any dotted name.
 pub fn is_known(name: &str, dialect: Option<Dialect>) -> bool {
-    let own_path = dialect == Some(Dialect::Ecs) && !name.starts_with(OWN_PREFIX);
+    let own_path = dialect == Some(Dialect::Ecs) && !name.starts_with(OWN_PREFIX) && levels(name) <= MAX_LEVELS;
     own_path || names().any(|known| known == name)
 }
 

@@ -35,7 +35,7 @@ use super::{
     FieldRef, MAX_CAPACITY, MAX_GROUP_BY, MAX_NEW_TERMS_FIELDS, MAX_RULES, MAX_SPAN_MS, Pack, Predicate, Rule,
     Settings, Template, TemplatePart, Test,
 };
-use crate::event::json;
+use crate::event::{fields, json};
 
 /// What a pack begins with.
 const LABEL: &str = "firstseen-pack";
@@ -224,6 +224,9 @@ fn check(pack: &Pack) -> Result<(), PackError> {
     if pack.fields.iter().any(String::is_empty) {
         return Err(wrong(Part::Fields, "names", "an empty one"));
     }
+    for name in &pack.fields {
+        at_most(Part::Fields, "levels of a field", fields::levels(name), fields::MAX_LEVELS)?;
+    }
     at_most(Part::Rules, "rules", pack.rules.len(), MAX_RULES)?;
     for (at, rule) in pack.rules.iter().enumerate() {
         let part = Part::Rule(at);
@@ -241,6 +244,7 @@ fn check_settings(settings: &Settings) -> Result<(), PackError> {
         if key.is_empty() || key.contains(char::is_control) {
             return Err(wrong(Part::Settings, "a key without control characters", format!("\"{key}\"")));
         }
+        at_most(Part::Settings, "levels of a key", fields::levels(key), fields::MAX_LEVELS)?;
     }
     if !(1..=MAX_CAPACITY).contains(capacity) {
         return Err(wrong(Part::Settings, format!("a capacity from 1 to {MAX_CAPACITY}"), format!("{capacity}")));

@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use super::time_span::TimeSpan;
 use super::toml_source::{Section, Source, Text};
 use super::{Dialect, MAX_CAPACITY, Settings};
+use crate::event::fields;
 
 /// The settings as their file has them.
 #[derive(Debug, Clone, Default)]
@@ -110,6 +111,11 @@ fn key(file: &Section<'_>, name: &str, example: &str) -> Option<String> {
     let text = file.required_text(name, example)?;
     if text.value.contains(char::is_control) {
         file.refuse(name, format!("{name} has a control character"), format!("write a key such as {example}"));
+        return None;
+    }
+    if fields::levels(&text.value) > fields::MAX_LEVELS {
+        let wrong = format!("{name} has more than {} levels", fields::MAX_LEVELS);
+        file.refuse(name, wrong, format!("write a key such as {example}"));
         return None;
     }
     Some(text.value)

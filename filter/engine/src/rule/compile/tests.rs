@@ -572,6 +572,10 @@ fn wrong_settings_are_refused() {
             "event_root = \"x\"\noutput_key = \"x\"",
             "2:1: output_key is \"x\", which is event_root as well; write a key that no event has, such as \"firstseen\"",
         ),
+        (
+            "event_root = \"a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a\"",
+            "1:1: event_root has more than 32 levels; write a key such as \"message\"",
+        ),
         ("output_key = \"a\\tb\"", "1:1: output_key has a control character; write a key such as \"firstseen\""),
         (
             "[rules.\"30fbf4db-c502-4e68-a239-2e99af0f70db\"]\nenabled = false",

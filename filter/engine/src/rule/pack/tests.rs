@@ -127,6 +127,14 @@ fn every_bound_is_checked() {
     assert_eq!(refusal(&|pack| pack.settings.capacity = 16_000_001).0, Part::Settings);
     assert_eq!(refusal(&|pack| pack.settings.output_key.clear()).0, Part::Settings);
     assert_eq!(refusal(&|pack| pack.settings.event_root = Some("a\nb".into())).0, Part::Settings);
+    assert_eq!(
+        refusal(&|pack| pack.settings.as_organization_key = Some("a.".repeat(32) + "a")),
+        told(Part::Settings, "at most 32 levels of a key, 33")
+    );
+    assert_eq!(
+        refusal(&|pack| pack.fields[1] = "a.".repeat(32) + "a"),
+        told(Part::Fields, "at most 32 levels of a field, 33")
+    );
     assert_eq!(refusal(&|pack| pack.fields[1].clear()), told(Part::Fields, "names, an empty one"));
     assert_eq!(
         refusal(&|pack| pack.fields = vec!["a".into(); 65_537]),
