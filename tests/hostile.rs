@@ -446,3 +446,33 @@ fn arbitrary_bytes_come_back() {
         })
         .unwrap_or_else(|error| panic!("{error}"));
 }
+
+/// The reader's recursion is as deep as the longest path, whose levels are bounded; here every bound is reached at once.
+#[test]
+fn the_longest_paths_fit_the_stack() {
+    let levels = |level: &str| vec![level; 32].join(".");
+    let settings = format!("event_root = \"{}\"\ndialect = \"ecs\"", levels("r"));
+    let rule = format!(
+        "[rule]\nrule_id = \"deep\"\nname = \"deep\"\ntype = \"query\"\nlanguage = \"kuery\"\nseverity = \"low\"\nrisk_score = 21\n\
+         query = '{}: \"found\"'\n",
+        levels("f")
+    );
+    let pack = compiled(Some(&settings), &[rule]);
+    let nest = |level: &str, inner: String| (0..32).fold(inner, |inner, _| format!("[{{\"{level}\":{inner}}}]"));
+    let event = |value: &str| {
+        let deep = nest("f", format!("\"{value}\""));
+        let deep = deep.strip_prefix("[{").and_then(|deep| deep.strip_suffix("}]")).expect("an array of one object");
+        format!("{{\"event.dataset\":\"aws.cloudtrail\",{deep}}}")
+    };
+    let in_envelopes = |event: String| {
+        let root = (0..32).fold(format!("{{\"detail\":{event}}}"), |inner, _| format!("{{\"r\":{inner}}}"));
+        root.into_bytes()
+    };
+    for (value, alerts) in [("found", true), ("other", false)] {
+        let record = in_envelopes(event(value));
+        let native = Native::new(&pack).process(&record, ARRIVAL);
+        let guest = Guest::new(&pack, Calls::Lean).process(&record, ARRIVAL);
+        assert!(native == guest, "the module and the engine differ on {}", excerpt(&record));
+        assert_eq!(annotation(&record, &guest).expect("a record").is_some(), alerts, "{value}");
+    }
+}

@@ -21,5 +21,11 @@ mod properties;
 /// beside what makes it match.
 mod hostile;
 
+/// How the module starts: with which rules, when it refuses, and what it says.
+mod starting;
+
 /// What the module asks of its host and offers it: imports, exports, features, size.
 mod module_contract;
+
+/// Every file below `config-examples/` is loaded and does what its comments say, in a real Fluent Bit where there is one.
+mod config_examples;

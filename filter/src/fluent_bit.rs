@@ -30,13 +30,17 @@ static FILTER: SingleThreaded<OnceCell<Option<&RefCell<Filter>>>> = SingleThread
 struct Filter {
     engine: Engine,
     output: Vec<u8>,
+    /// Whether it was said that records come as msgpack.
+    said_msgpack: bool,
 }
 
 impl Filter {
     /// The filter, kept for ever; `None`, after a line on stderr, if there is none to start.
     fn start() -> Option<&'static RefCell<Filter>> {
         match start::engine() {
-            Ok(engine) => Some(Box::leak(Box::new(RefCell::new(Filter { engine, output: Vec::new() })))),
+            Ok(engine) => {
+                Some(Box::leak(Box::new(RefCell::new(Filter { engine, output: Vec::new(), said_msgpack: false }))))
+            }
             Err(why) => {
                 wasi::say(&why);
                 None
@@ -98,7 +102,13 @@ fn answer(sec: u32, nsec: u32, place: *const u8, len: usize, others: Others) -> 
     let Some((record, nul_follows)) = input.written(place, len) else { return place };
     let Some(filter) = FILTER.0.get_or_init(Filter::start) else { return place };
     let Ok(mut filter) = filter.try_borrow_mut() else { return place };
-    let Filter { engine, output } = &mut *filter;
+    let Filter { engine, output, said_msgpack } = &mut *filter;
+    if !*said_msgpack && is_msgpack_map(record) {
+        *said_msgpack = true;
+        wasi::say(
+            "records come as msgpack, which cannot be evaluated and in which the host loses some: set event_format to json",
+        );
+    }
 
     let arrival = i64::from(sec) * 1000 + i64::from(nsec / 1_000_000);
     output.clear();
@@ -114,4 +124,9 @@ fn answer(sec: u32, nsec: u32, place: *const u8, len: usize, others: Others) -> 
             output.as_ptr()
         }
     }
+}
+
+/// Whether the record is a map in msgpack, as Fluent Bit passes it with `event_format msgpack`. No JSON text begins so.
+fn is_msgpack_map(record: &[u8]) -> bool {
+    matches!(record.first(), Some(0x80..=0x8f | 0xde | 0xdf))
 }

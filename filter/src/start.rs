@@ -27,19 +27,18 @@ pub(crate) fn engine() -> Result<Engine, String> {
         Ok(bytes) => (Cow::Owned(bytes), PACK),
         Err(Errno::NOENT | Errno::BADF) => (Cow::Borrowed(BUILT_IN), "the built-in pack"),
         Err(Errno::FBIG) => {
-            return Err(format!("{PACK} is larger than {MAX_PACK} bytes; make it anew with 'firstseen compile'"));
+            return Err(format!("{PACK} is larger than {MAX_PACK} bytes; make it anew with `firstseen compile`"));
         }
         Err(Errno(number)) => {
             return Err(format!("{PACK} cannot be read (WASI error {number}); check its permissions"));
         }
     };
-    let advice = "make it anew with the 'firstseen compile' of this version";
-    let pack = pack::decode(&bytes).map_err(|error| format!("{name} cannot be used: {error}; {advice}"))?;
+    let pack = pack::decode(&bytes).map_err(|error| format!("{name} cannot be used: {error}"))?;
     let mut key = [0; 16];
     wasi::random(&mut key).map_err(|Errno(number)| {
         format!("the host gives no random bytes (WASI error {number}), which keep the history from being guessed")
     })?;
     Engine::new(pack, key).map_err(|unknown| {
-        format!("{name} asks for the field {}, which this version does not know; {advice}", unknown.0)
+        format!("{name} asks for the field {}, which this version does not know; make the pack anew with `firstseen compile`", unknown.0)
     })
 }
