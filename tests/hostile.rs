@@ -8,6 +8,7 @@
 use std::time::{Duration, Instant};
 
 use firstseen::guest::{Entry, Generation};
+use firstseen_engine::event::fields::MAX_LEVELS;
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -450,7 +451,7 @@ fn arbitrary_bytes_come_back() {
 /// The reader's recursion is as deep as the longest path, whose levels are bounded; here every bound is reached at once.
 #[test]
 fn the_longest_paths_fit_the_stack() {
-    let levels = |level: &str| vec![level; 32].join(".");
+    let levels = |level: &str| vec![level; MAX_LEVELS].join(".");
     let settings = format!("event_root = \"{}\"\ndialect = \"ecs\"", levels("r"));
     let rule = format!(
         "[rule]\nrule_id = \"deep\"\nname = \"deep\"\ntype = \"query\"\nlanguage = \"kuery\"\nseverity = \"low\"\nrisk_score = 21\n\
@@ -458,14 +459,15 @@ fn the_longest_paths_fit_the_stack() {
         levels("f")
     );
     let pack = compiled(Some(&settings), &[rule]);
-    let nest = |level: &str, inner: String| (0..32).fold(inner, |inner, _| format!("[{{\"{level}\":{inner}}}]"));
+    let nest =
+        |level: &str, inner: String| (0..MAX_LEVELS).fold(inner, |inner, _| format!("[{{\"{level}\":{inner}}}]"));
     let event = |value: &str| {
         let deep = nest("f", format!("\"{value}\""));
         let deep = deep.strip_prefix("[{").and_then(|deep| deep.strip_suffix("}]")).expect("an array of one object");
         format!("{{\"event.dataset\":\"aws.cloudtrail\",{deep}}}")
     };
     let in_envelopes = |event: String| {
-        let root = (0..32).fold(format!("{{\"detail\":{event}}}"), |inner, _| format!("{{\"r\":{inner}}}"));
+        let root = (0..MAX_LEVELS).fold(format!("{{\"detail\":{event}}}"), |inner, _| format!("{{\"r\":{inner}}}"));
         root.into_bytes()
     };
     for (value, alerts) in [("found", true), ("other", false)] {
@@ -475,4 +477,63 @@ fn the_longest_paths_fit_the_stack() {
         assert!(native == guest, "the module and the engine differ on {}", excerpt(&record));
         assert_eq!(annotation(&record, &guest).expect("a record").is_some(), alerts, "{value}");
     }
+}
+
+/// An event of the EC2 role rule with these AS organisations and this ARN.
+fn role_event(arn: &str, organizations: &[String]) -> Vec<u8> {
+    let organizations = serde_json::to_string(organizations).expect("texts");
+    format!(
+        r#"{{"eventSource":"sts.amazonaws.com","eventName":"GetCallerIdentity","eventTime":"2026-10-30T11:00:00Z","userIdentity":{{"type":"AssumedRole","principalId":"AROA:i-1","arn":"{arn}"}},"source.as.organization.name":{organizations}}}"#
+    )
+    .into_bytes()
+}
+
+fn named(count: usize) -> Vec<String> {
+    (0..count).map(|at| format!("Organisation {at}")).collect()
+}
+
+/// The `new_terms` of the EC2 role rule's alerts.
+fn role_alerts(pair: &mut Pair, record: &[u8]) -> Vec<Value> {
+    let Some((_, object)) = pair.annotation(record) else { return Vec::new() };
+    let alerts = object["alerts"].as_array().cloned().unwrap_or_default();
+    alerts.into_iter().map(|alert| alert["new_terms"].clone()).filter(|new| !new.is_null()).collect()
+}
+
+/// Many values times one long one: what is hashed, kept and written must not be their product.
+#[test]
+fn a_product_of_terms_stays_small() {
+    let mut pair = Pair::new(None);
+    let record = role_event(&"a".repeat(900_000), &named(4096));
+    let out = pair.native.process(&record, ARRIVAL);
+    assert!(out.len() < record.len() + 300_000, "{} bytes of a record of {}", out.len(), record.len());
+    let alerts = role_alerts(&mut pair, &record);
+    assert_eq!(alerts.len(), 32);
+    assert_eq!(alerts[0]["values"][1], "Organisation 0");
+    let shown = alerts[0]["values"][0].as_str().expect("text");
+    assert!(shown.starts_with("aaa") && shown.ends_with("a…") && shown.len() < 2100, "{} bytes", shown.len());
+    assert_eq!(alerts[31]["omitted"], 4096 - 32);
+    assert!(alerts[30].get("omitted").is_none());
+}
+
+/// A new value must not hide behind so many known ones that it is not looked at, nor behind repeated ones.
+#[test]
+fn a_new_term_does_not_hide_in_a_crowd() {
+    let mut pair = Pair::new(None);
+    let mut crowd = named(4096);
+    assert_eq!(role_alerts(&mut pair, &role_event("a", &crowd)).len(), 32);
+    let again = |id: &str, organizations: &[String]| {
+        let record = String::from_utf8(role_event("a", organizations)).expect("text");
+        record.replacen('{', &format!("{{\"eventID\":\"{id}\","), 1).into_bytes()
+    };
+    assert_eq!(role_alerts(&mut pair, &again("e-1", &crowd)), [Value::Null; 0]);
+    crowd.push("Evil".to_owned());
+    let alerts = role_alerts(&mut pair, &again("e-2", &crowd));
+    assert_eq!(alerts.len(), 1);
+    assert_eq!((&alerts[0]["reason"], &alerts[0]["values"]), (&"too_many".into(), &serde_json::json!([])));
+
+    let mut repeated = vec!["Organisation 0".to_owned(); 5000];
+    repeated.push("Evil".to_owned());
+    let alerts = role_alerts(&mut pair, &again("e-3", &repeated));
+    assert_eq!(alerts.len(), 1);
+    assert_eq!(alerts[0]["values"], serde_json::json!(["a", "Evil"]));
 }

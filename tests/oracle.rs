@@ -49,6 +49,8 @@ struct OpenGroup {
     start: i64,
     end: i64,
     count: u64,
+    /// Of a group gone by: which of the durations since 1970 it stands for.
+    period: Option<i64>,
 }
 
 /// What suppression says to an event's alerts of one rule.
@@ -127,7 +129,7 @@ impl Oracle {
         &mut self,
         index: usize,
         rule: &Rule,
-        event: &Event<'_>,
+        event: &Event,
         time: i64,
         identity: &str,
     ) -> Vec<Option<Output>> {
@@ -185,7 +187,7 @@ impl Oracle {
     }
 
     /// What suppression makes of the alerts that a rule would raise on an event.
-    fn grouped(&mut self, index: usize, rule: &Rule, event: &Event<'_>, time: i64, identity: &str) -> Grouped {
+    fn grouped(&mut self, index: usize, rule: &Rule, event: &Event, time: i64, identity: &str) -> Grouped {
         let Some(suppression) = &rule.suppression else {
             return Grouped::Alert(None);
         };
@@ -194,8 +196,10 @@ impl Oracle {
         if suppression.missing == MissingFields::DoNotSuppress && terms.iter().any(Vec::is_empty) {
             return Grouped::Alert(None);
         }
+        let names: Vec<String> = suppression.group_by.iter().map(|field| self.name(*field)).collect();
         let opened_at = |start: i64| {
             Grouped::Alert(Some(json!({
+                "fields": names,
                 "terms": terms.iter().map(|values| term_json(values)).collect::<Vec<_>>(),
                 "start": rfc3339(start),
                 "end": rfc3339(start),
@@ -209,23 +213,37 @@ impl Oracle {
             start: time,
             end: time,
             count: 1,
+            period: None,
         };
         let mut groups = self.groups.iter_mut();
-        let Some(group) = groups.find(|group| group.rule == index && group.terms == terms) else {
+        let Some(group) = groups.find(|group| group.rule == index && group.terms == terms && group.period.is_none())
+        else {
             self.groups.push(fresh);
             return opened_at(time);
         };
-        let after_start = i128::from(time) - i128::from(group.start);
-        let duration = i128::from(suppression.duration_ms);
+        let duration = i64::try_from(suppression.duration_ms).expect("a duration of a test");
+        // An event older than the open group belongs to one gone by, of which there is one in each duration since 1970.
+        let group = if group.opened_by != identity && time <= group.start - duration {
+            let period = Some(time.div_euclid(duration));
+            let mut bygone = self.groups.iter_mut();
+            match bygone.find(|group| group.rule == index && group.terms == terms && group.period == period) {
+                Some(group) => group,
+                None => {
+                    self.groups.push(OpenGroup { period, ..fresh });
+                    return opened_at(time);
+                }
+            }
+        } else {
+            group
+        };
         if group.opened_by == identity {
             opened_at(group.start)
-        } else if after_start >= duration {
+        } else if time >= group.start + duration {
             *group = fresh;
-            opened_at(time)
-        } else if after_start <= -duration {
             opened_at(time)
         } else {
             group.count += 1;
+            group.start = group.start.min(time);
             group.end = group.end.max(time);
             Grouped::Suppressed(json!({
                 "rule_id": rule.id,
@@ -236,7 +254,7 @@ impl Oracle {
         }
     }
 
-    fn alert(&self, rule: &Rule, event: &Event<'_>, new_terms: Option<Output>, suppression: Option<Output>) -> Output {
+    fn alert(&self, rule: &Rule, event: &Event, new_terms: Option<Output>, suppression: Option<Output>) -> Output {
         let AlertTexts { title, description, entities, details, threat } = &rule.alert;
         let mut alert = json!({
             "rule": {
@@ -290,7 +308,7 @@ impl Oracle {
     }
 
     /// Names of the rule's choice with the first values of their fields; a missing field leaves no name.
-    fn named_values(&self, named: &[(String, FieldRef)], event: &Event<'_>) -> Map<String, Output> {
+    fn named_values(&self, named: &[(String, FieldRef)], event: &Event) -> Map<String, Output> {
         let mut object = Map::new();
         for (name, field) in named {
             if let Some(first) = event.texts(&self.name(*field)).first() {
@@ -300,7 +318,7 @@ impl Oracle {
         object
     }
 
-    fn filled(&self, template: &Template, event: &Event<'_>) -> String {
+    fn filled(&self, template: &Template, event: &Event) -> String {
         let mut text = String::new();
         for part in &template.0 {
             match part {
@@ -318,7 +336,7 @@ impl Oracle {
         self.pack.fields[usize::from(field.0)].clone()
     }
 
-    fn matches(&self, predicate: &Predicate, event: &Event<'_>) -> bool {
+    fn matches(&self, predicate: &Predicate, event: &Event) -> bool {
         match predicate {
             Predicate::All(parts) => parts.iter().all(|part| self.matches(part, event)),
             Predicate::Any(parts) => parts.iter().any(|part| self.matches(part, event)),
@@ -384,12 +402,12 @@ pub(crate) fn new_terms_in_batch(pack: &Pack, records: &[(Vec<u8>, i64)]) -> Vec
     answers
 }
 
-/// A group's term: the field's one value, several as the text of a JSON array, none as null.
+/// A group's term: the field's one value, several as a list, none as null.
 fn term_json(values: &[String]) -> Output {
     match values {
         [] => Output::Null,
         [value] => json!(value),
-        _ => json!(json!(values).to_string()),
+        _ => json!(values),
     }
 }
 
@@ -423,16 +441,17 @@ fn free_key(root: &Json, key: &str) -> String {
 // The event: which part of the record it is, and where each field stands in it.
 
 /// A CloudTrail event inside a record.
-struct Event<'a> {
-    root: &'a Json,
+struct Event {
     scope: Json,
+    /// What is around the scope, nearest first.
+    around: Vec<Json>,
     dialect: Dialect,
     as_organization_key: Option<String>,
 }
 
-impl<'a> Event<'a> {
+impl Event {
     /// The deepest scope that holds an event: the root, what is in `detail` or the configured key, what is in those again.
-    fn find(root: &'a Json, settings: &Settings) -> Option<Event<'a>> {
+    fn find(root: &Json, settings: &Settings) -> Option<Event> {
         if !matches!(root.kind, Kind::Object(_)) {
             return None;
         }
@@ -440,10 +459,18 @@ impl<'a> Event<'a> {
         for depth in 1..=DEEPEST_SCOPE {
             scopes.push(scopes[depth - 1].inside_envelopes(settings.event_root.as_deref()));
         }
-        scopes.into_iter().rev().find_map(|scope| {
-            let dialect = dialect_of(&scope, settings.dialect)?;
-            Some(Event { root, scope, dialect, as_organization_key: settings.as_organization_key.clone() })
-        })
+        while let Some(scope) = scopes.pop() {
+            if let Some(dialect) = dialect_of(&scope, settings.dialect) {
+                let around = scopes.into_iter().rev().collect();
+                return Some(Event {
+                    scope,
+                    around,
+                    dialect,
+                    as_organization_key: settings.as_organization_key.clone(),
+                });
+            }
+        }
+        None
     }
 
     /// When it happened, or when it arrived if it does not say so legibly.
@@ -685,9 +712,9 @@ impl<'a> Event<'a> {
         matches!(self.first(path).as_str(), "AssumedRole" | "FederatedUser")
     }
 
-    /// The AS organisation: upstream's field or the operator's key, beside the event or else at the record's root.
+    /// The AS organisation: upstream's field or the operator's key, beside the event or else in the nearest place around it.
     fn as_organization(&self) -> Vec<Value> {
-        for place in [&self.scope, self.root] {
+        for place in std::iter::once(&self.scope).chain(&self.around) {
             let mut values = place.values_at("source.as.organization.name");
             if let Some(key) = &self.as_organization_key {
                 values.extend(place.values_at(key));

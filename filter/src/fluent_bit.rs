@@ -3,9 +3,8 @@
 //! In: numbers. Out: numbers. Here they become slices and a time, and an answer becomes a pointer to NUL-terminated text.
 //! Bounds: the output buffer is reused, and as large as the largest answer so far. Not here: what is answered.
 
-use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::cell::RefCell;
+use core::cell::UnsafeCell;
 
 use firstseen_engine::prefilter::PortableSearch;
 use firstseen_engine::{Engine, Outcome};
@@ -18,14 +17,30 @@ use crate::{start, wasi};
 /// What a host reads as the empty text: the record is dropped.
 static EMPTY: [u8; 1] = [0];
 
-/// One of a kind that one thread uses.
-struct SingleThreaded<T>(T);
+/// What the module keeps between calls. No flag says that a call is under way: one that trapped would leave it behind, and
+/// the host calls the same instance again.
+struct Module {
+    input: InputMemory,
+    /// The filter; `None` inside, if there is none to start.
+    filter: OnceCell<Option<Filter>>,
+}
+
+struct Slot(UnsafeCell<Module>);
 
 // SAFETY: C1. No two threads call the module, so nothing in it is used by two.
-unsafe impl<T> Sync for SingleThreaded<T> {}
+unsafe impl Sync for Slot {}
 
-static INPUT: SingleThreaded<RefCell<InputMemory>> = SingleThreaded(RefCell::new(InputMemory::new()));
-static FILTER: SingleThreaded<OnceCell<Option<&RefCell<Filter>>>> = SingleThreaded(OnceCell::new());
+static MODULE: Slot = Slot(UnsafeCell::new(Module { input: InputMemory::new(), filter: OnceCell::new() }));
+
+impl Slot {
+    /// The module's state, for the length of one call of the host's.
+    #[allow(clippy::mut_from_ref)]
+    fn get(&self) -> &mut Module {
+        // SAFETY: C1. Each export takes this reference once, as the first thing it does, and the imports that it calls do not
+        // call exports, so no other lives at the same time.
+        unsafe { &mut *self.0.get() }
+    }
+}
 
 struct Filter {
     engine: Engine,
@@ -35,12 +50,10 @@ struct Filter {
 }
 
 impl Filter {
-    /// The filter, kept for ever; `None`, after a line on stderr, if there is none to start.
-    fn start() -> Option<&'static RefCell<Filter>> {
+    /// The filter; `None`, after a line on stderr, if there is none to start.
+    fn start() -> Option<Filter> {
         match start::engine() {
-            Ok(engine) => {
-                Some(Box::leak(Box::new(RefCell::new(Filter { engine, output: Vec::new(), said_msgpack: false }))))
-            }
+            Ok(engine) => Some(Filter { engine, output: Vec::new(), said_msgpack: false }),
             Err(why) => {
                 wasi::say(&why);
                 None
@@ -59,7 +72,7 @@ enum Others {
 /// Starts the filter. A host that is told to load rules which cannot be loaded must not go on without them: it traps.
 #[cfg_attr(target_arch = "wasm32", unsafe(no_mangle))]
 extern "C" fn _initialize() {
-    if FILTER.0.get_or_init(Filter::start).is_none() {
+    if MODULE.get().filter.get_or_init(Filter::start).is_none() {
         #[cfg(target_arch = "wasm32")]
         core::arch::wasm32::unreachable()
     }
@@ -68,13 +81,13 @@ extern "C" fn _initialize() {
 /// Memory for a tag or a record.
 #[cfg_attr(target_arch = "wasm32", unsafe(no_mangle))]
 extern "C" fn malloc(len: usize) -> *mut u8 {
-    INPUT.0.borrow_mut().malloc(len)
+    MODULE.get().input.malloc(len)
 }
 
 /// Gives it back.
 #[cfg_attr(target_arch = "wasm32", unsafe(no_mangle))]
 extern "C" fn free(place: *mut u8) {
-    INPUT.0.borrow_mut().free(place);
+    MODULE.get().input.free(place);
 }
 
 /// The record, with its alerts if it raises any.
@@ -97,12 +110,11 @@ extern "C" fn firstseen_alerts(
 }
 
 fn answer(sec: u32, nsec: u32, place: *const u8, len: usize, others: Others) -> *const u8 {
-    let mut input = INPUT.0.borrow_mut();
+    let Module { input, filter } = MODULE.get();
     input.called();
     let Some((record, nul_follows)) = input.written(place, len) else { return place };
-    let Some(filter) = FILTER.0.get_or_init(Filter::start) else { return place };
-    let Ok(mut filter) = filter.try_borrow_mut() else { return place };
-    let Filter { engine, output, said_msgpack } = &mut *filter;
+    filter.get_or_init(Filter::start);
+    let Some(Some(Filter { engine, output, said_msgpack })) = filter.get_mut() else { return place };
     if !*said_msgpack && is_msgpack_map(record) {
         *said_msgpack = true;
         wasi::say(

@@ -9,12 +9,12 @@
 //! | name | does |
 //! |---|---|
 //! | `_initialize()` | loads `firstseen.pack` from the directory that is file descriptor 3, or else the built-in rules; traps, after a line on stderr, if the pack cannot be used |
-//! | `malloc(len) -> ptr` | memory for a tag or a record; 0 if it is too large |
-//! | `free(ptr)` | gives it back |
+//! | `malloc(len) -> ptr` | memory for a tag or a record; 0 if it is too large, or there is none |
+//! | `free(ptr)` | gives it back; once |
 //! | `firstseen(tag, tag_len, sec, nsec, record, record_len) -> ptr` | the record, with its alerts if it raises any |
 //! | `firstseen_alerts(...) -> ptr` | the same for records that raise an alert; for others the empty text, which drops them |
 //!
-//! - C1: calls come one at a time, from one thread.
+//! - C1: calls come one at a time, from one thread, and an import does not call back.
 //! - C2: a record stands in memory that `malloc` gave, whole, as one JSON object with a NUL behind it. One that does not is
 //!   handed back, or searched without relying on the NUL.
 //! - C3: `malloc` after a call of `firstseen` may give away what was given before that call, freed or not: a host that never
@@ -24,7 +24,9 @@
 //! - C5: the imports of [`search`] and [`wasi`] do what their C and WASI namesakes do, and touch no other memory than those
 //!   would.
 //!
-//! After `_initialize`, nothing traps but the exhaustion of memory; a record that cannot be read is handed back.
+//! After `_initialize`, nothing traps but the exhaustion of memory, and of a host's stack that is smaller than Fluent Bit's
+//! default of 8 KB; a record that cannot be read is handed back. After a trap the next call is served as if there had been
+//! none.
 #![cfg_attr(target_arch = "wasm32", no_std)]
 // The one crate that speaks to a host in pointers.
 #![allow(unsafe_code)]

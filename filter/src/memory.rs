@@ -8,7 +8,6 @@
 //! are cut one behind the other from a block, and all are taken back at once: when each has been freed, or when the host
 //! asks for memory after a call (C3 of the contract).
 
-use alloc::vec;
 use alloc::vec::Vec;
 
 /// The most one place may hold, in bytes: 256 times CloudTrail's largest record.
@@ -41,7 +40,7 @@ impl InputMemory {
         InputMemory { blocks: Vec::new(), live: 0, called: false }
     }
 
-    /// A place for `len` bytes; null if that is more than [`MAX_LEN`].
+    /// A place for `len` bytes; null if that is more than [`MAX_LEN`], or than there is.
     pub fn malloc(&mut self, len: usize) -> *mut u8 {
         if len > MAX_LEN {
             return core::ptr::null_mut();
@@ -50,8 +49,9 @@ impl InputMemory {
             self.take_back();
         }
         let size = len.max(1).next_multiple_of(ALIGN);
-        if self.blocks.last().is_none_or(|block| block.bytes.len() - block.given < size) {
-            self.add_block(size);
+        let has_room = self.blocks.last().is_some_and(|block| block.bytes.len() - block.given >= size);
+        if !has_room && self.add_block(size).is_none() {
+            return core::ptr::null_mut();
         }
         let Some(block) = self.blocks.last_mut() else { return core::ptr::null_mut() };
         let place = block.bytes[block.given..].as_mut_ptr();
@@ -60,7 +60,7 @@ impl InputMemory {
         place
     }
 
-    /// Gives a place back. Anything else is ignored.
+    /// Gives a place back, each once. What is outside of every block is ignored.
     pub fn free(&mut self, place: *const u8) {
         if self.blocks.iter().any(|block| block.offset(place).is_some()) {
             self.live = self.live.saturating_sub(1);
@@ -97,14 +97,19 @@ impl InputMemory {
         self.called = false;
     }
 
-    fn add_block(&mut self, size: usize) {
+    /// `None` if there is no memory for it.
+    fn add_block(&mut self, size: usize) -> Option<()> {
         if self.live == 0 {
             self.blocks.clear();
         }
         // Room for what else comes between two calls, so that the next round needs one block only.
         let given: usize = self.blocks.iter().map(|block| block.given).sum();
         let len = (size + given + ALIGN).next_power_of_two().max(MIN_BLOCK);
-        self.blocks.push(Block { bytes: vec![0; len], given: 0 });
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(len).ok()?;
+        bytes.resize(len, 0);
+        self.blocks.push(Block { bytes, given: 0 });
+        Some(())
     }
 }
 

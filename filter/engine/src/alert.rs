@@ -2,17 +2,36 @@
 //!
 //! In: what the rules found in an event. Out: the record with one more top-level key, in the shape that DESIGN.md
 //! shows; the rest of the record stays as it came. What is the same in every alert of a rule is rendered once, when the
-//! rule is loaded. Bounds: time and space are those of the output. Not here: whether to alert.
+//! rule is loaded, and what is the same in all its alerts on one event, once for that event. Bounds: a text is shown up to
+//! [`MAX_SHOWN`] bytes, and one event carries [`MAX_ALERTS`] alerts of a rule, so that what is written stays small beside a
+//! record that is large. Not here: whether to alert.
 
-use alloc::string::String;
+use alloc::borrow::Cow;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-
-use serde::Serialize;
 
 use crate::event::timestamp::{self, Millis};
 use crate::event::{EventView, json};
-use crate::new_terms::{Reason, TermTuple};
-use crate::rule::{FieldRef, NewTerms, Rule, Severity, Template, TemplatePart};
+use crate::new_terms::Reason;
+use crate::rule::{FieldRef, NewTerms, Rule, Severity, Suppression, Template, TemplatePart};
+
+/// How much of an event's text an alert shows, in bytes; the event itself carries all of it. No ARN and no user agent that
+/// AWS delivers is longer.
+const MAX_SHOWN: usize = 2048;
+
+/// How many alerts of one rule an event carries; the last says how many more there would be.
+pub(crate) const MAX_ALERTS: usize = 32;
+
+/// What an alert shows of a text.
+pub(crate) fn shown(text: &str) -> Cow<'_, str> {
+    if text.len() <= MAX_SHOWN {
+        return Cow::Borrowed(text);
+    }
+    let end = (0..=MAX_SHOWN).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    let mut shown = String::from(text.get(..end).unwrap_or_default());
+    shown.push('…');
+    Cow::Owned(shown)
+}
 
 /// The parts of a rule's alerts that are always the same, as JSON without the braces around.
 #[derive(Debug)]
@@ -20,6 +39,8 @@ pub(crate) struct Frame {
     head: String,
     /// The names of the new-terms fields and the window.
     new_terms: String,
+    /// The names of the fields that alerts are grouped by.
+    suppression: String,
     threat: String,
 }
 
@@ -29,23 +50,34 @@ impl Frame {
         let mut object = Object::new(&mut head);
         object.member("rule", |out| {
             let mut object = Object::begin(out);
-            object.text("id", &rule.id).text("name", &rule.name).value("version", &rule.version);
+            object.text("id", &rule.id).text("name", &rule.name).number("version", rule.version);
             object.text("type", if rule.new_terms.is_some() { "new_terms" } else { "query" });
             object.end();
         });
-        object.text("severity", severity(rule.severity)).value("risk_score", &rule.risk_score);
+        object.text("severity", severity(rule.severity)).number("risk_score", rule.risk_score);
 
+        let names = |fields: &[FieldRef]| -> Vec<&str> {
+            fields.iter().map(|field| &*field_names[usize::from(field.0)]).collect()
+        };
         let mut new_terms = Vec::new();
         if let Some(NewTerms { fields, window, .. }) = &rule.new_terms {
-            let names: Vec<&str> = fields.iter().map(|field| &*field_names[usize::from(field.0)]).collect();
-            Object::new(&mut new_terms).value("fields", &names).text("history_window", window);
+            Object::new(&mut new_terms).list("fields", &names(fields)).text("history_window", window);
+        }
+        let mut suppression = Vec::new();
+        if let Some(Suppression { group_by, .. }) = &rule.suppression {
+            Object::new(&mut suppression).list("fields", &names(group_by));
         }
 
         let mut threat = Vec::new();
         if !rule.alert.threat.is_empty() {
             Object::new(&mut threat).member("threat", |out| out.extend_from_slice(rule.alert.threat.as_bytes()));
         }
-        Frame { head: into_text(head), new_terms: into_text(new_terms), threat: into_text(threat) }
+        Frame {
+            head: into_text(head),
+            new_terms: into_text(new_terms),
+            suppression: into_text(suppression),
+            threat: into_text(threat),
+        }
     }
 }
 
@@ -63,15 +95,33 @@ fn severity(severity: Severity) -> &'static str {
     }
 }
 
-/// One alert of an event.
+/// A rule's alerts on one event.
 #[derive(Debug)]
-pub(crate) struct Alert<'r> {
+pub(crate) struct Finding<'r> {
     pub(crate) rule: &'r Rule,
     pub(crate) frame: &'r Frame,
-    /// What was new, in a new-terms rule's alert.
-    pub(crate) new: Option<(TermTuple, Reason)>,
-    /// The group that the event opened: its terms, `None` where the event lacks the field, and its start.
-    pub(crate) opened: Option<(Vec<Option<String>>, Millis)>,
+    /// One for each alert; of a rule without new terms, one that says nothing.
+    pub(crate) alerts: Vec<Option<NewTuple>>,
+    /// How many more alerts there would be.
+    pub(crate) omitted: usize,
+    /// The group that the event opened.
+    pub(crate) opened: Option<Group>,
+}
+
+/// A tuple that is new.
+#[derive(Debug)]
+pub(crate) struct NewTuple {
+    /// Its terms, as alerts show them.
+    pub(crate) values: Vec<String>,
+    pub(crate) reason: Reason,
+}
+
+/// A suppression group.
+#[derive(Debug)]
+pub(crate) struct Group {
+    /// The values of each field, as alerts show them.
+    pub(crate) terms: Vec<Vec<String>>,
+    pub(crate) start: Millis,
 }
 
 /// A rule that matched, but whose group has alerted already.
@@ -100,19 +150,25 @@ pub(crate) fn annotate(
     record: &[u8],
     key: &str,
     event: &EventView<'_>,
-    alerts: &[Alert<'_>],
+    findings: &[Finding<'_>],
     suppressed: &[Suppressed<'_>],
     history: HistoryState,
 ) {
     let end = record.iter().rposition(|byte| *byte == b'}').unwrap_or(record.len());
-    out.reserve(record.len() + 1024 * (alerts.len() + 1));
+    out.reserve(record.len() + 2048 * (findings.len() + 1));
     out.extend_from_slice(&record[..end]);
     out.push(b',');
     let mut record_object = Object::new(out);
     record_object.member(key, |out| {
         let mut object = Object::begin(out);
-        if !alerts.is_empty() {
-            object.member("alerts", |out| array(out, alerts, |out, alert| write_alert(out, alert, event)));
+        if !findings.is_empty() {
+            object.member("alerts", |out| {
+                out.push(b'[');
+                for (at, finding) in findings.iter().enumerate() {
+                    write_alerts(out, at == 0, finding, event);
+                }
+                out.push(b']');
+            });
         }
         if !suppressed.is_empty() {
             object.member("suppressed", |out| array(out, suppressed, write_suppressed));
@@ -121,7 +177,7 @@ pub(crate) fn annotate(
             let mut object = Object::begin(out);
             object.text("since", &timestamp::format(history.since));
             object.text("state", if history.complete { "complete" } else { "warming" });
-            object.value("durable", &history.durable);
+            object.member("durable", |out| out.extend_from_slice(if history.durable { b"true" } else { b"false" }));
             object.end();
         });
         object.end();
@@ -129,41 +185,67 @@ pub(crate) fn annotate(
     out.extend_from_slice(&record[end..]);
 }
 
-fn write_alert(out: &mut Vec<u8>, alert: &Alert<'_>, event: &EventView<'_>) {
-    let Alert { rule, frame, .. } = alert;
-    let texts = &rule.alert;
-    let mut object = Object::begin(out);
-    object.rendered(&frame.head);
-    match &texts.title {
+fn write_alerts(out: &mut Vec<u8>, mut is_first: bool, finding: &Finding<'_>, event: &EventView<'_>) {
+    let Finding { rule, frame, alerts, omitted, opened } = finding;
+    let (mut before, mut behind) = (Vec::new(), Vec::new());
+    write_texts(&mut before, rule, event);
+    write_subject(&mut behind, rule, event, opened.as_ref().map(|group| (group, &*frame.suppression)));
+    let (before, behind) = (into_text(before), into_text(behind));
+    for (at, new) in alerts.iter().enumerate() {
+        if !core::mem::take(&mut is_first) {
+            out.push(b',');
+        }
+        let mut object = Object::begin(out);
+        object.rendered(&frame.head).rendered(&before);
+        if let Some(NewTuple { values, reason }) = new {
+            object.member("new_terms", |out| {
+                let mut object = Object::begin(out);
+                object.rendered(&frame.new_terms).list("values", values);
+                match reason {
+                    Reason::NeverSeen => object.text("reason", "never_seen"),
+                    Reason::Expired { last_seen } => {
+                        object.text("reason", "expired").text("last_seen", &timestamp::format(*last_seen))
+                    }
+                    Reason::Evicted => object.text("reason", "evicted"),
+                    Reason::TooMany => object.text("reason", "too_many"),
+                };
+                if *omitted > 0 && at + 1 == alerts.len() {
+                    object.number("omitted", u32::try_from(*omitted).unwrap_or(u32::MAX));
+                }
+                object.end();
+            });
+        }
+        object.rendered(&behind).rendered(&frame.threat);
+        object.end();
+    }
+}
+
+/// What happened, in words.
+fn write_texts(out: &mut Vec<u8>, rule: &Rule, event: &EventView<'_>) {
+    let mut object = Object::new(out);
+    match &rule.alert.title {
         Some(title) => object.text("title", &fill(title, event)),
         None => object.text("title", &rule.name),
     };
-    if let Some(description) = &texts.description {
+    if let Some(description) = &rule.alert.description {
         object.text("description", &fill(description, event));
     }
-    if let Some((tuple, reason)) = &alert.new {
-        object.member("new_terms", |out| {
-            let mut object = Object::begin(out);
-            object.rendered(&frame.new_terms).value("values", &tuple.0);
-            match reason {
-                Reason::NeverSeen => object.text("reason", "never_seen"),
-                Reason::Expired { last_seen } => {
-                    object.text("reason", "expired").text("last_seen", &timestamp::format(*last_seen))
-                }
-            };
-            object.end();
-        });
-    }
-    if let Some((terms, start)) = &alert.opened {
+}
+
+/// Whom and what it is about.
+fn write_subject(out: &mut Vec<u8>, rule: &Rule, event: &EventView<'_>, opened: Option<(&Group, &str)>) {
+    let mut object = Object::new(out);
+    if let Some((Group { terms, start }, fields)) = opened {
         object.member("suppression", |out| {
             let mut object = Object::begin(out);
-            let at = timestamp::format(*start);
-            object.value("terms", terms).text("start", &at).text("end", &at).value("count", &1);
+            let start = timestamp::format(*start);
+            object.rendered(fields).member("terms", |out| array(out, terms, write_values));
+            object.text("start", &start).text("end", &start).number("count", 1u32);
             object.end();
         });
     }
-    let entities: Vec<_> = texts.entities.iter().map(|entity| (entity, present(&entity.attributes, event))).collect();
-    let entities: Vec<_> = entities.into_iter().filter(|(_, attributes)| !attributes.is_empty()).collect();
+    let entities = rule.alert.entities.iter().map(|entity| (entity, present(&entity.attributes, event)));
+    let entities: Vec<_> = entities.filter(|(_, attributes)| !attributes.is_empty()).collect();
     if !entities.is_empty() {
         object.member("entities", |out| {
             array(out, &entities, |out, (entity, attributes)| {
@@ -173,7 +255,7 @@ fn write_alert(out: &mut Vec<u8>, alert: &Alert<'_>, event: &EventView<'_>) {
             });
         });
     }
-    let details = present(&texts.details, event);
+    let details = present(&rule.alert.details, event);
     if !details.is_empty() {
         object.member("details", |out| {
             let mut object = Object::begin(out);
@@ -181,21 +263,38 @@ fn write_alert(out: &mut Vec<u8>, alert: &Alert<'_>, event: &EventView<'_>) {
             object.end();
         });
     }
-    object.rendered(&frame.threat);
-    object.end();
+}
+
+/// A field's one value; several as a list, none as null.
+fn write_values(out: &mut Vec<u8>, values: &Vec<String>) {
+    match &**values {
+        [] => out.extend_from_slice(b"null"),
+        [value] => write_text(out, value),
+        _ => write_list(out, values),
+    }
 }
 
 fn write_suppressed(out: &mut Vec<u8>, suppressed: &Suppressed<'_>) {
     let mut object = Object::begin(out);
     object.text("rule_id", &suppressed.rule.id);
     object.text("start", &timestamp::format(suppressed.start)).text("end", &timestamp::format(suppressed.end));
-    object.value("count", &suppressed.count);
+    object.number("count", suppressed.count);
     object.end();
 }
 
 /// The first value of each named field that has one.
 fn present<'n>(named: &'n [(String, FieldRef)], event: &EventView<'_>) -> Vec<(&'n str, String)> {
-    named.iter().filter_map(|(name, field)| Some((name.as_str(), event.first_text(*field)?))).collect()
+    named.iter().filter_map(|(name, field)| Some((name.as_str(), first_shown(*field, event)?))).collect()
+}
+
+/// The field's first value, as alerts show it.
+fn first_shown(field: FieldRef, event: &EventView<'_>) -> Option<String> {
+    let mut first = None;
+    event.any(field, &mut |value| {
+        first = Some(shown(value.as_text()).to_string());
+        true
+    });
+    first
 }
 
 fn fill(template: &Template, event: &EventView<'_>) -> String {
@@ -203,7 +302,7 @@ fn fill(template: &Template, event: &EventView<'_>) -> String {
     for part in &template.0 {
         match part {
             TemplatePart::Text(part) => text.push_str(part),
-            TemplatePart::Field(field) => text.push_str(&event.first_text(*field).unwrap_or_default()),
+            TemplatePart::Field(field) => text.push_str(&first_shown(*field, event).unwrap_or_default()),
         }
     }
     text
@@ -245,8 +344,13 @@ impl<'o> Object<'o> {
         self
     }
 
-    fn value(&mut self, name: &str, value: &(impl Serialize + ?Sized)) -> &mut Self {
-        self.member(name, |out| write_json(out, value))
+    fn number(&mut self, name: &str, number: impl Into<u32>) -> &mut Self {
+        let number = number.into().to_string();
+        self.member(name, |out| out.extend_from_slice(number.as_bytes()))
+    }
+
+    fn list<T: AsRef<str>>(&mut self, name: &str, texts: &[T]) -> &mut Self {
+        self.member(name, |out| write_list(out, texts))
     }
 
     fn text(&mut self, name: &str, text: &str) -> &mut Self {
@@ -281,9 +385,8 @@ fn array<T>(out: &mut Vec<u8>, items: &[T], mut write: impl FnMut(&mut Vec<u8>, 
     out.push(b']');
 }
 
-fn write_json(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
-    // Text, numbers and lists of them always have a JSON form.
-    out.extend(serde_json::to_vec(value).unwrap_or_default());
+fn write_list<T: AsRef<str>>(out: &mut Vec<u8>, texts: &[T]) {
+    array(out, texts, |out, text| write_text(out, text.as_ref()));
 }
 
 /// Text that needs no escape, as nearly all does, is written as it is.
@@ -293,6 +396,7 @@ fn write_text(out: &mut Vec<u8>, text: &str) {
         out.extend_from_slice(text.as_bytes());
         out.push(b'"');
     } else {
-        write_json(out, text);
+        // Text always has a JSON form.
+        out.extend(serde_json::to_vec(text).unwrap_or_default());
     }
 }

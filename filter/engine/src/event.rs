@@ -12,13 +12,13 @@
 use alloc::borrow::Cow;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::cell::OnceCell;
 use core::hash::Hasher;
 use core::net::IpAddr;
 use core::ops::ControlFlow;
 
 use siphasher::sip128::SipHasher24;
 
+use crate::new_terms::MAX_TUPLES;
 use crate::rule::{Dialect, FieldRef, Settings};
 
 pub mod fields;
@@ -29,6 +29,7 @@ pub mod timestamp;
 pub mod value;
 
 use fields::{Account, FirstResource, Source};
+pub use reader::Texts;
 use reader::{Captured, Paths, Scope, Slot};
 use timestamp::Millis;
 use value::Value;
@@ -45,6 +46,8 @@ pub struct Schema {
     as_organization: [Slot; 2],
     /// Set if the record has the alerts' key already; see [`EventView::output_keys_taken`].
     output_keys: Vec<Slot>,
+    /// Random, for hash tables of texts that an attacker may choose.
+    hash_key: [u8; 16],
 }
 
 #[derive(Debug)]
@@ -60,11 +63,11 @@ struct DialectSlots {
 }
 
 impl Schema {
-    /// Reads events for these settings and fields.
+    /// Reads events for these settings and fields; the key is random.
     ///
     /// # Errors
     /// The first field that a dialect has no source for.
-    pub fn new(settings: &Settings, fields: &[String]) -> Result<Schema, UnknownField> {
+    pub fn new(settings: &Settings, fields: &[String], hash_key: [u8; 16]) -> Result<Schema, UnknownField> {
         let mut paths = Paths::new(settings.event_root.as_deref());
         let mut dialects = Vec::new();
         for dialect in DIALECTS {
@@ -88,7 +91,7 @@ impl Schema {
         let as_key = settings.as_organization_key.as_deref().unwrap_or(fields::AS_ORGANIZATION);
         let as_organization = [paths.slot(fields::AS_ORGANIZATION), paths.slot(as_key)];
         let output_keys = (1..MAX_OUTPUT_KEYS).map(|n| paths.slot(&output_key(&settings.output_key, n))).collect();
-        Ok(Schema { paths, dialects, as_organization, output_keys })
+        Ok(Schema { paths, dialects, as_organization, output_keys, hash_key })
     }
 }
 
@@ -133,10 +136,10 @@ impl DialectSlots {
 }
 
 impl<'a> EventView<'a> {
-    /// Reads a record; `text` keeps the event if the record holds it as JSON text. `None` if the record is not a JSON
+    /// Reads a record; `texts` keep the event if the record holds it as JSON text. `None` if the record is not a JSON
     /// object or holds no CloudTrail event.
-    pub fn read(schema: &'a Schema, record: &'a str, text: &'a OnceCell<String>) -> Option<EventView<'a>> {
-        let captured = schema.paths.read(record, text)?;
+    pub fn read(schema: &'a Schema, record: &'a str, texts: &'a Texts) -> Option<EventView<'a>> {
+        let captured = schema.paths.read(record, texts)?;
         let deepest = captured.iter().map(|captured| captured.scope).max()?;
         let (slots, scope) = (0..=deepest)
             .rev()
@@ -180,17 +183,14 @@ impl<'a> EventView<'a> {
         first
     }
 
-    /// The field's values as text, each once, in the order of the event; at most [`MAX_VALUES`].
+    /// The field's values as text, each once, in the order of the event; the first [`MAX_VALUES`] of them.
     pub fn texts(&self, field: FieldRef) -> Vec<String> {
-        let mut texts: Vec<String> = Vec::new();
+        let mut texts = DistinctTexts::default();
         self.any(field, &mut |value| {
-            texts.push(value.as_text().to_string());
-            texts.len() == MAX_VALUES
+            texts.add(value.as_text(), &self.schema.hash_key);
+            texts.kept.len() == MAX_VALUES
         });
-        if texts.len() > 1 {
-            remove_repeated(&mut texts);
-        }
-        texts
+        texts.kept
     }
 
     fn each(&self, field: FieldRef, visit: &mut dyn FnMut(Value<'_>) -> ControlFlow<()>) -> ControlFlow<()> {
@@ -312,13 +312,13 @@ impl<'a> EventView<'a> {
         })
     }
 
-    /// The values in the event's own scope, or else at the record's root, where enrichment puts them.
+    /// The values in the event's own scope, or else in the nearest one around it: enrichment writes to the record's root.
     fn as_organization(&self, visit: &mut dyn FnMut(Value<'_>) -> ControlFlow<()>) -> ControlFlow<()> {
         let [own, configured] = self.schema.as_organization;
         let slots = if own == configured { &[own][..] } else { &[own, configured] };
         let here = |scope: Scope| slots.iter().flat_map(move |slot| self.at(*slot, scope));
-        let scope = if here(self.scope).any(has_value) { self.scope } else { 0 };
-        here(scope).try_for_each(|json| value::each(json, &mut |value| visit(value)))
+        let nearest = (0..=self.scope).rev().find(|scope| here(*scope).any(has_value));
+        here(nearest.unwrap_or(0)).try_for_each(|json| value::each(json, &mut |value| visit(value)))
     }
 
     /// The Sentinel detection's account name before it is cut at the `@`.
@@ -350,34 +350,57 @@ fn break_if(found: bool) -> ControlFlow<()> {
     if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }
 
-/// How many values of one field a tuple or a group is made of.
-const MAX_VALUES: usize = 4096;
+/// How many values of one field are told apart: one more than makes too many tuples.
+pub(crate) const MAX_VALUES: usize = MAX_TUPLES + 1;
 
 /// The `n`-th part of a name that `@` divides.
 fn at_part(full: &str, n: usize) -> Option<Cow<'static, str>> {
     full.split('@').nth(n).map(|part| Cow::Owned(part.to_string()))
 }
 
-/// Keeps the first of each text, in time that does not grow with the square of their number: there may be thousands.
-fn remove_repeated(texts: &mut Vec<String>) {
-    let slots = (texts.len() * 2).next_power_of_two();
-    // The places of the texts kept, each in the first free slot from its hash on.
-    let mut table: Vec<Option<usize>> = alloc::vec![None; slots];
-    let mut kept = 0;
-    for at in 0..texts.len() {
-        let mut hasher = SipHasher24::new();
-        hasher.write(texts[at].as_bytes());
-        let mut slot = hasher.finish() as usize % slots;
-        while table[slot].is_some_and(|known| texts[known] != texts[at]) {
-            slot = (slot + 1) % slots;
+/// Texts, each once, told apart in time that does not grow with the square of their number: there may be thousands.
+#[derive(Default)]
+struct DistinctTexts {
+    kept: Vec<String>,
+    /// A hash table of the places in `kept`, of which less than half is in use; empty while there are few texts.
+    table: Vec<Option<usize>>,
+}
+
+impl DistinctTexts {
+    /// Up to so many texts are just compared.
+    const FEW: usize = 8;
+
+    fn add(&mut self, text: &str, hash_key: &[u8; 16]) {
+        if self.kept.len() < Self::FEW {
+            if !self.kept.iter().any(|known| known == text) {
+                self.kept.push(text.to_string());
+            }
+            return;
         }
-        if table[slot].is_none() {
-            table[slot] = Some(kept);
-            texts.swap(kept, at);
-            kept += 1;
+        if self.table.len() <= 2 * self.kept.len() {
+            self.table = alloc::vec![None; 8 * self.kept.len()];
+            for at in 0..self.kept.len() {
+                let slot = self.slot(&self.kept[at], hash_key);
+                self.table[slot] = Some(at);
+            }
+        }
+        let slot = self.slot(text, hash_key);
+        if self.table[slot].is_none() {
+            self.table[slot] = Some(self.kept.len());
+            self.kept.push(text.to_string());
         }
     }
-    texts.truncate(kept);
+
+    /// Where in the table the text is, or where it belongs.
+    fn slot(&self, text: &str, hash_key: &[u8; 16]) -> usize {
+        let mut hasher = SipHasher24::new_with_key(hash_key);
+        hasher.write(text.as_bytes());
+        let mut slot = hasher.finish() as usize % self.table.len();
+        while self.table[slot].is_some_and(|known| self.kept[known] != text) {
+            slot = (slot + 1) % self.table.len();
+        }
+        slot
+    }
 }
 
 fn first_text(json: &str) -> Option<String> {
@@ -415,7 +438,7 @@ impl IdentityReader {
     /// Reads events as the settings say where they stand.
     pub fn new(settings: &Settings) -> IdentityReader {
         // No field is asked for, so none can be unknown.
-        match Schema::new(settings, &[]) {
+        match Schema::new(settings, &[], [0; 16]) {
             Ok(schema) => IdentityReader(schema),
             Err(UnknownField(name)) => unreachable!("{name} was not asked for"),
         }
@@ -424,8 +447,8 @@ impl IdentityReader {
     /// The identity of a record's event; `None` if the record holds no CloudTrail event.
     pub fn read(&self, record: &[u8]) -> Option<Identity> {
         let record = String::from_utf8_lossy(record);
-        let text = OnceCell::new();
-        let event = EventView::read(&self.0, &record, &text)?;
+        let texts = Texts::default();
+        let event = EventView::read(&self.0, &record, &texts)?;
         Some(Identity { event_id: event.event_id().map(Cow::into_owned), event_time: event.event_time() })
     }
 }

@@ -1,7 +1,8 @@
 //! Term tuples: what a new-terms rule asks 'is this the first time?' about.
 //!
 //! In: an event and the fields of a rule. Out: its tuples, each with a fingerprint, and after the history has looked,
-//! a [`Sighting`]. Bounds: at most [`MAX_TUPLES`] tuples an event. Not here: the history itself ([`history`]).
+//! a [`Sighting`]. Bounds: at most [`MAX_TUPLES`] tuples an event and rule; each value is hashed once, however many
+//! tuples it is in. Not here: the history itself ([`history`]).
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -12,30 +13,59 @@ use crate::rule::FieldRef;
 
 pub mod history;
 
-/// How many tuples one event may make for one rule; those of longer arrays are the first so many of the cartesian
-/// product. CloudTrail's longest arrays hold some hundred resources.
+use history::{Fingerprint, History};
+
+/// How many tuples one event may make for one rule. CloudTrail's longest arrays hold some hundred resources. An event with
+/// more alerts for that alone, since what is not looked at may be new.
 pub const MAX_TUPLES: usize = 4096;
 
-/// The values of a rule's new-terms fields in one event, in the fields' order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TermTuple(pub Vec<String>);
+/// A rule's term tuples in one event: the cartesian product of its fields' values.
+#[derive(Debug)]
+pub struct TermTuples {
+    /// The values of each field, in the rule's order.
+    fields: Vec<Vec<Term>>,
+}
 
-impl TermTuple {
-    /// The event's tuples: the cartesian product of the fields' values; none if a field has none.
-    pub fn each(fields: &[FieldRef], event: &EventView<'_>) -> Vec<TermTuple> {
-        let mut tuples = Vec::from([TermTuple(Vec::new())]);
-        for field in fields {
-            let values = event.texts(*field);
-            let longer = tuples.iter().flat_map(|tuple| {
-                values.iter().map(|value| {
-                    let mut terms = tuple.0.clone();
-                    terms.push(value.clone());
-                    TermTuple(terms)
-                })
-            });
-            tuples = longer.take(MAX_TUPLES).collect();
-        }
-        tuples
+/// One value of a field.
+#[derive(Debug)]
+pub struct Term {
+    /// The value.
+    pub text: String,
+    /// Its own fingerprint.
+    pub print: Fingerprint,
+}
+
+impl TermTuples {
+    /// The event's tuples; none if a field has no value.
+    pub fn of(fields: &[FieldRef], event: &EventView<'_>, history: &History) -> TermTuples {
+        let terms = |field: &FieldRef| {
+            let texts = event.texts(*field).into_iter();
+            texts.map(|text| Term { print: history.print(core::slice::from_ref(&text)), text }).collect()
+        };
+        TermTuples { fields: fields.iter().map(terms).collect() }
+    }
+
+    /// How many tuples there are.
+    fn count(&self) -> usize {
+        self.fields.iter().fold(1, |count: usize, terms| count.saturating_mul(terms.len()))
+    }
+
+    /// Whether there are more than [`MAX_TUPLES`].
+    pub fn are_too_many(&self) -> bool {
+        self.count() > MAX_TUPLES
+    }
+
+    /// The tuples, at most [`MAX_TUPLES`]; the last field's value changes first.
+    pub fn each(&self) -> impl Iterator<Item = Vec<&Term>> {
+        (0..self.count().min(MAX_TUPLES)).map(|mut at| {
+            let mut tuple = Vec::with_capacity(self.fields.len());
+            for terms in self.fields.iter().rev() {
+                tuple.extend(terms.get(at % terms.len()));
+                at /= terms.len();
+            }
+            tuple.reverse();
+            tuple
+        })
     }
 }
 
@@ -44,18 +74,22 @@ impl TermTuple {
 pub enum Sighting {
     /// It was seen inside the window.
     Known,
-    /// It was not.
+    /// It was not, or nobody can tell.
     New(Reason),
 }
 
 /// Why a tuple is new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// The history does not have it.
+    /// The history has never had it.
     NeverSeen,
     /// It was last seen longer ago than the window is.
     Expired {
         /// When that was.
         last_seen: Millis,
     },
+    /// The history does not have it, but had to forget tuples that were seen inside the window: it may be one of them.
+    Evicted,
+    /// The event has more tuples than are looked at: there is no telling.
+    TooMany,
 }

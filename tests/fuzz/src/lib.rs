@@ -3,10 +3,10 @@
 //! In: any bytes. Out: nothing, or a panic. `scripts/fuzz` runs them under libFuzzer; the tests here replay the seeds and
 //! what was ever found (`tests/crashes/TARGET/*`). Not here: the module itself, which the tests of the whole call.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 
 use firstseen_engine::event::timestamp::Millis;
-use firstseen_engine::event::{EventView, Schema};
+use firstseen_engine::event::{EventView, Schema, Texts};
 use firstseen_engine::rule::{Dialect, FieldRef, Pack, Settings, builtin, compile, kql, pack as pack_file};
 use firstseen_engine::{Engine, Outcome};
 
@@ -29,7 +29,7 @@ pub fn event_reader(data: &[u8]) {
             .map(|dialect| {
                 let fields: Vec<String> = firstseen_engine::event::fields::names().map(String::from).collect();
                 let settings = Settings { dialect, event_root: Some(String::from("log")), ..Settings::default() };
-                let schema = Schema::new(&settings, &fields).expect("every name of the table is known");
+                let schema = Schema::new(&settings, &fields, [1; 16]).expect("every name of the table is known");
                 (schema, u16::try_from(fields.len()).expect("a short table"))
             })
             .collect();
@@ -37,8 +37,8 @@ pub fn event_reader(data: &[u8]) {
     let record = String::from_utf8_lossy(data);
     SCHEMAS.with(|schemas| {
         for (schema, fields) in schemas {
-            let text = OnceCell::new();
-            let Some(event) = EventView::read(schema, &record, &text) else { continue };
+            let texts = Texts::default();
+            let Some(event) = EventView::read(schema, &record, &texts) else { continue };
             let _ = (event.event_time(), event.event_id());
             for field in (0..*fields).map(FieldRef) {
                 let texts = event.texts(field);

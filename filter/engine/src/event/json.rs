@@ -328,19 +328,23 @@ pub(crate) fn decode(json: &str) -> Option<Cow<'_, str>> {
     }
     let mut text = String::with_capacity(inner.len());
     text.push_str(plain);
-    while let Some(escape) = rest.strip_prefix('\\') {
-        let mut chars = escape.chars();
-        match chars.next()? {
-            'b' => text.push('\u{8}'),
-            'f' => text.push('\u{c}'),
-            'n' => text.push('\n'),
-            'r' => text.push('\r'),
-            't' => text.push('\t'),
-            'u' => text.push(code_point(&mut chars)),
-            same => text.push(same),
-        }
+    while let [b'\\', escape, ..] = *rest.as_bytes() {
+        let mut behind = 2;
+        text.push(match escape {
+            b'b' => '\u{8}',
+            b'f' => '\u{c}',
+            b'n' => '\n',
+            b'r' => '\r',
+            b't' => '\t',
+            b'u' => {
+                let (char, len) = code_point(rest.as_bytes());
+                behind = len;
+                char
+            }
+            same => char::from(same),
+        });
         let plain;
-        (plain, rest) = split_at_backslash(chars.as_str());
+        (plain, rest) = split_at_backslash(rest.get(behind..).unwrap_or_default());
         text.push_str(plain);
     }
     Some(Cow::Owned(text))
@@ -351,25 +355,22 @@ fn split_at_backslash(text: &str) -> (&str, &str) {
     text.split_at_checked(plain_len(text.as_bytes())).unwrap_or((text, ""))
 }
 
-/// The character behind `\u`; of a surrogate pair, both halves are taken.
-fn code_point(chars: &mut core::str::Chars<'_>) -> char {
-    let first = hex4(chars);
-    if (0xd800..0xdc00).contains(&first) {
-        let mut ahead = chars.clone();
-        if ahead.next() == Some('\\') && ahead.next() == Some('u') {
-            let second = hex4(&mut ahead);
-            if (0xdc00..0xe000).contains(&second) {
-                *chars = ahead;
-                let code = 0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00);
-                return char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
-            }
+/// The character that `escape` begins with in the form `\uXXXX`, of a surrogate pair in two such, and the length of that.
+fn code_point(escape: &[u8]) -> (char, usize) {
+    let first = unit(escape);
+    let code = match (first, unit(escape.get(6..).unwrap_or_default())) {
+        (Some(high @ 0xd800..0xdc00), Some(low @ 0xdc00..0xe000)) => {
+            return (char::from_u32(0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00)).unwrap_or_default(), 12);
         }
-    }
-    char::from_u32(first).unwrap_or(char::REPLACEMENT_CHARACTER)
+        (first, _) => first.and_then(char::from_u32),
+    };
+    (code.unwrap_or(char::REPLACEMENT_CHARACTER), 6)
 }
 
-fn hex4(chars: &mut core::str::Chars<'_>) -> u32 {
-    (0..4).fold(0, |code, _| code << 4 | chars.next().and_then(|digit| digit.to_digit(16)).unwrap_or(0))
+/// The number behind `\u`.
+fn unit(escape: &[u8]) -> Option<u32> {
+    let [b'\\', b'u', digits @ ..] = escape else { return None };
+    digits.get(..4)?.iter().try_fold(0, |code, digit| Some(code << 4 | char::from(*digit).to_digit(16)?))
 }
 
 #[cfg(test)]

@@ -3,8 +3,9 @@
 //! In: which paths matter ([`Paths`], made once per pack) and a record. Out: the JSON text of each value that stands at
 //! such a path, borrowed, with the scope it was found in. A path's levels may be nested objects, one flat key with
 //! dots, or any mix, since upstream filters write all three; an array of objects counts as each of its objects.
-//! Bounds: memory is a few words per value found; the depth of recursion is that of the longest path, whatever the record
-//! nests. Not here: what the values mean.
+//! Bounds: memory is a few words per value found; recursion is as deep as the longest path has levels
+//! ([`super::fields::MAX_LEVELS`]), whatever the record nests, for envelopes are read one after another. Not here: what the
+//! values mean.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -24,8 +25,14 @@ pub(crate) type Scope = u8;
 /// Envelopes inside envelopes that are opened: `detail` under the configured key is the deepest that anything sends.
 const MAX_SCOPE: Scope = 2;
 
-/// EventBridge's key for the event.
+/// How many envelopes of one record are opened; only a record with repeated keys has more than two.
+const MAX_ENVELOPES: usize = 4;
+
+/// EventBridge's key for the event, which is an object.
 const EVENT_BRIDGE_ROOT: &str = "detail";
+
+/// Room for the texts of envelopes that hold their event as JSON text.
+pub type Texts = [OnceCell<String>; MAX_ENVELOPES];
 
 /// The paths to read, as a tree of their levels.
 #[derive(Debug)]
@@ -39,8 +46,14 @@ struct Node {
     /// Sorted by [`order`], for binary search.
     children: Vec<(Box<str>, NodeId)>,
     slot: Option<Slot>,
-    /// What stands here is an event, or JSON text of one.
-    envelope: bool,
+    envelope: Option<Envelope>,
+}
+
+/// What may hold an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Envelope {
+    Object,
+    ObjectOrText,
 }
 
 type NodeId = usize;
@@ -56,9 +69,11 @@ impl Paths {
     /// The paths that every record is read by: none but the envelopes.
     pub(crate) fn new(event_root: Option<&str>) -> Paths {
         let mut paths = Paths { nodes: Vec::from([Node::default()]), slots: 0 };
-        for envelope in [Some(EVENT_BRIDGE_ROOT), event_root].into_iter().flatten() {
-            let node = paths.node(envelope);
-            paths.nodes[node].envelope = true;
+        let detail = paths.node(EVENT_BRIDGE_ROOT);
+        paths.nodes[detail].envelope = Some(Envelope::Object);
+        if let Some(path) = event_root {
+            let configured = paths.node(path);
+            paths.nodes[configured].envelope = Some(Envelope::ObjectOrText);
         }
         paths
     }
@@ -99,17 +114,23 @@ impl Paths {
         Some(node)
     }
 
-    /// Reads a record. `text` keeps the event if it stands in the record as JSON text. `None` if the record is not one
-    /// JSON object.
-    pub(crate) fn read<'a>(&self, record: &'a str, text: &'a OnceCell<String>) -> Option<Vec<Captured<'a>>> {
-        let mut reading = Reading { paths: self, captured: Vec::with_capacity(32), text: None };
-        reading.whole_object(record, ROOT, 0).ok()?;
-        if let Some((json, scope)) = reading.text.take() {
-            let inner = text.get_or_init(|| json::decode(json).map(String::from).unwrap_or_default());
-            let known = reading.captured.len();
+    /// Reads a record. `texts` keep what stands in it as JSON text. `None` if the record is not one JSON object.
+    pub(crate) fn read<'a>(&self, record: &'a str, texts: &'a Texts) -> Option<Vec<Captured<'a>>> {
+        let mut reading = Reading { paths: self, captured: Vec::with_capacity(32), envelopes: Vec::new() };
+        reading.whole_object(record, 0).ok()?;
+        let mut opened = 0;
+        while let Some((json, scope)) = reading.envelopes.get(opened).copied() {
+            let inner = match texts.get(opened) {
+                None => break,
+                Some(_) if json.starts_with('{') => json,
+                Some(text) => text.get_or_init(|| json::decode(json).map(String::from).unwrap_or_default()),
+            };
+            opened += 1;
+            let (captured, envelopes) = (reading.captured.len(), reading.envelopes.len());
             // What is not JSON is just text that a log line holds.
-            if reading.whole_object(inner, ROOT, scope).is_err() {
-                reading.captured.truncate(known);
+            if reading.whole_object(inner, scope).is_err() {
+                reading.captured.truncate(captured);
+                reading.envelopes.truncate(envelopes);
             }
         }
         Some(reading.captured)
@@ -127,15 +148,15 @@ pub(crate) struct Captured<'a> {
 struct Reading<'p, 'a> {
     paths: &'p Paths,
     captured: Vec<Captured<'a>>,
-    /// The first envelope that is text, and the scope of what is in it.
-    text: Option<(&'a str, Scope)>,
+    /// The envelopes, each an object or text, and the scope of what is in it.
+    envelopes: Vec<(&'a str, Scope)>,
 }
 
 impl<'a> Reading<'_, 'a> {
     /// Reads the object that is the whole of `json`.
-    fn whole_object(&mut self, json: &'a str, node: NodeId, scope: Scope) -> Result<(), NotJson> {
+    fn whole_object(&mut self, json: &'a str, scope: Scope) -> Result<(), NotJson> {
         let mut cursor = Cursor::new(json);
-        self.object(&mut cursor, node, scope)?;
+        self.object(&mut cursor, ROOT, scope)?;
         cursor.end()
     }
 
@@ -153,18 +174,19 @@ impl<'a> Reading<'_, 'a> {
     /// Reads the value ahead, which stands at `node`.
     fn value(&mut self, cursor: &mut Cursor<'a>, node: NodeId, scope: Scope) -> Result<(), NotJson> {
         let Node { slot, envelope, children } = &self.paths.nodes[node];
-        let mut ahead = cursor.clone();
-        if slot.is_none() && !envelope {
+        if slot.is_none() && envelope.is_none() {
             return self.below(cursor, node, scope);
         }
+        let mut ahead = cursor.clone();
         let json = cursor.value()?;
         if let Some(slot) = *slot {
             self.captured.push(Captured { slot, scope, json });
         }
-        if *envelope && scope < MAX_SCOPE {
-            match ahead.clone().kind() {
-                Kind::Object => self.object(&mut ahead.clone(), ROOT, scope + 1)?,
-                Kind::Text if self.text.is_none() => self.text = Some((json, scope + 1)),
+        if scope < MAX_SCOPE {
+            match (envelope, ahead.kind()) {
+                (Some(_), Kind::Object) | (Some(Envelope::ObjectOrText), Kind::Text) => {
+                    self.envelopes.push((json, scope + 1));
+                }
                 _ => {}
             }
         }

@@ -5,7 +5,8 @@
 //! new one known. Not here: persistence, and what a fingerprint is of.
 //!
 //! Fingerprints are SipHash-2-4 with 128 bits under a random key: event text is an attacker's to choose, and a
-//! collision would hide a new tuple. Each term is length-prefixed, so that no two tuples share their bytes.
+//! collision would hide a new tuple. A list of texts is hashed with the length of each, so that no two lists share their
+//! bytes; a key is hashed from fingerprints, which are all of one width.
 
 use core::hash::{BuildHasher, Hasher};
 
@@ -15,16 +16,7 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 use super::{Reason, Sighting};
 use crate::event::timestamp::Millis;
 
-/// What an entry is kept for. Part of every fingerprint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// A tuple of a new-terms rule.
-    NewTerms = 1,
-    /// A group of a suppression.
-    Suppression = 2,
-}
-
-/// The history's key of a tuple or a group.
+/// The hash of a text, of several, or of the tuple or group that they make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint([u8; 16]);
 
@@ -77,11 +69,11 @@ struct Entry {
     first_seen: Millis,
     /// When it was last seen; of a group, its end so far.
     last_seen: Millis,
-    /// `last_seen` before the tuple was last new, for saying so again when that event is delivered again.
-    last_seen_before: Option<Millis>,
+    /// Why the tuple was last new, for saying so again when that event is delivered again.
+    reason: Reason,
     /// The event that the tuple was last new in, or that opened the group.
     introduced_by: EventHash,
-    /// How many events a group has so far.
+    /// How many events a group has had so far, one that is delivered twice counting twice.
     count: u32,
 }
 
@@ -90,7 +82,7 @@ struct Entry {
 pub enum GroupSighting {
     /// The event opens the group: it alerts.
     Opens {
-        /// The group's start: the event's time, or what it was taken for when it came first.
+        /// When the group's first event was.
         start: Millis,
     },
     /// The group has alerted already.
@@ -109,6 +101,8 @@ pub struct History {
     entries: LruCache<Fingerprint, Entry, BuildFingerprintHasher>,
     capacity: usize,
     key: [u8; 16],
+    /// The latest `last_seen` of an entry that was forgotten for lack of space.
+    evicted: Option<Millis>,
 }
 
 impl core::fmt::Debug for History {
@@ -122,7 +116,7 @@ impl History {
     pub fn new(capacity: u32, key: [u8; 16]) -> History {
         // The cache itself is unbounded, because a bounded one takes its whole table's memory at once.
         let entries = LruCache::unbounded_with_hasher(BuildFingerprintHasher);
-        History { entries, capacity: usize::try_from(capacity).unwrap_or(usize::MAX).max(1), key }
+        History { entries, capacity: usize::try_from(capacity).unwrap_or(usize::MAX).max(1), key, evicted: None }
     }
 
     /// How many entries there are.
@@ -135,25 +129,21 @@ impl History {
         self.entries.is_empty()
     }
 
-    /// The key of a rule's tuple or group: of the purpose, the rule and each term, a missing one being none of the
-    /// possible texts.
-    pub fn fingerprint<'t>(
-        &self,
-        purpose: Purpose,
-        rule: &str,
-        terms: impl IntoIterator<Item = Option<&'t str>>,
-    ) -> Fingerprint {
+    /// The fingerprint of a list of texts.
+    pub fn print<T: AsRef<str>>(&self, texts: &[T]) -> Fingerprint {
         let mut hasher = SipHasher24::new_with_key(&self.key);
-        hasher.write(&[purpose as u8]);
-        let mut write = |term: Option<&str>| match term {
-            Some(text) => {
-                hasher.write(&(text.len() as u64).to_le_bytes());
-                hasher.write(text.as_bytes());
-            }
-            None => hasher.write(&u64::MAX.to_le_bytes()),
-        };
-        write(Some(rule));
-        terms.into_iter().for_each(write);
+        for text in texts {
+            hasher.write(&(text.as_ref().len() as u64).to_le_bytes());
+            hasher.write(text.as_ref().as_bytes());
+        }
+        Fingerprint(hasher.finish128().as_bytes())
+    }
+
+    /// The key of a tuple or a group: of what it belongs to, and of each of its terms.
+    pub fn key(&self, owner: Fingerprint, terms: impl IntoIterator<Item = Fingerprint>) -> Fingerprint {
+        let mut hasher = SipHasher24::new_with_key(&self.key);
+        hasher.write(&owner.0);
+        terms.into_iter().for_each(|term| hasher.write(&term.0));
         Fingerprint(hasher.finish128().as_bytes())
     }
 
@@ -168,27 +158,24 @@ impl History {
     /// The event that introduced it, delivered again, finds it new again, for the same reason. A time before
     /// `last_seen` changes nothing.
     pub fn observe(&mut self, tuple: Fingerprint, at: Millis, window_ms: u64, event: EventHash) -> Sighting {
+        let is_within = |last_seen: Millis| at <= last_seen || at.abs_diff(last_seen) <= window_ms;
         let Some(entry) = self.entries.get_mut(&tuple) else {
-            self.insert(tuple, at, event);
-            return Sighting::New(Reason::NeverSeen);
+            let reason = if self.evicted.is_some_and(is_within) { Reason::Evicted } else { Reason::NeverSeen };
+            self.insert(tuple, Entry::new(at, reason, event));
+            return Sighting::New(reason);
         };
-        let silence = at.saturating_sub(entry.last_seen);
-        if silence > 0 && silence.unsigned_abs() > window_ms {
-            entry.last_seen_before = Some(entry.last_seen);
+        if !is_within(entry.last_seen) {
+            entry.reason = Reason::Expired { last_seen: entry.last_seen };
             entry.introduced_by = event;
         }
         entry.last_seen = entry.last_seen.max(at);
-        if entry.introduced_by != event {
-            return Sighting::Known;
-        }
-        Sighting::New(match entry.last_seen_before {
-            None => Reason::NeverSeen,
-            Some(last_seen) => Reason::Expired { last_seen },
-        })
+        if entry.introduced_by == event { Sighting::New(entry.reason) } else { Sighting::Known }
     }
 
     /// Takes note of a group's event at a time, and says whether it alerts. A group lasts `duration_ms` from its first
-    /// event on. An event from so long before that it belongs to an earlier group alerts and changes nothing.
+    /// event on, in event time: a late event that is less than that older than the first becomes the first. A later event
+    /// opens the group anew. One that is older than that belongs to a group gone by, of which there is one in each
+    /// `duration_ms` since 1970.
     pub fn observe_group(
         &mut self,
         group: Fingerprint,
@@ -197,34 +184,42 @@ impl History {
         event: EventHash,
     ) -> GroupSighting {
         let Some(entry) = self.entries.get_mut(&group) else {
-            self.insert(group, at, event);
+            self.insert(group, Entry::new(at, Reason::NeverSeen, event));
             return GroupSighting::Opens { start: at };
         };
         if entry.introduced_by == event {
             return GroupSighting::Opens { start: entry.first_seen };
         }
         if at.abs_diff(entry.first_seen) < duration_ms {
+            entry.first_seen = entry.first_seen.min(at);
             entry.last_seen = entry.last_seen.max(at);
             entry.count = entry.count.saturating_add(1);
             return GroupSighting::Suppressed { start: entry.first_seen, end: entry.last_seen, count: entry.count };
         }
         if at > entry.first_seen {
-            *entry = Entry::new(at, event);
+            *entry = Entry::new(at, Reason::NeverSeen, event);
+            return GroupSighting::Opens { start: at };
         }
-        GroupSighting::Opens { start: at }
+        let period = at.div_euclid(i64::try_from(duration_ms).unwrap_or(i64::MAX).max(1));
+        let mut place = [0; 16];
+        place[..8].copy_from_slice(&period.to_le_bytes());
+        let bygone = self.key(group, [Fingerprint(place)]);
+        // The events of one period are less than its length apart, so this goes no deeper.
+        self.observe_group(bygone, at, duration_ms, event)
     }
 
-    fn insert(&mut self, key: Fingerprint, at: Millis, event: EventHash) {
+    fn insert(&mut self, key: Fingerprint, entry: Entry) {
         while self.entries.len() >= self.capacity {
-            self.entries.pop_lru();
+            let forgotten = self.entries.pop_lru().map(|(_, entry)| entry.last_seen);
+            self.evicted = self.evicted.max(forgotten);
         }
-        self.entries.put(key, Entry::new(at, event));
+        self.entries.put(key, entry);
     }
 }
 
 impl Entry {
-    fn new(at: Millis, event: EventHash) -> Entry {
-        Entry { first_seen: at, last_seen: at, last_seen_before: None, introduced_by: event, count: 1 }
+    fn new(at: Millis, reason: Reason, event: EventHash) -> Entry {
+        Entry { first_seen: at, last_seen: at, reason, introduced_by: event, count: 1 }
     }
 }
 
@@ -239,7 +234,7 @@ mod tests {
     }
 
     fn tuple(history: &History, term: &str) -> Fingerprint {
-        history.fingerprint(Purpose::NewTerms, "rule", [Some(term)])
+        history.print(&[term])
     }
 
     #[test]
@@ -263,7 +258,7 @@ mod tests {
     #[test]
     fn a_group_lasts_from_its_first_event_on() {
         let mut history = history(10);
-        let group = history.fingerprint(Purpose::Suppression, "rule", [None]);
+        let group = history.print(&["group"]);
         let mut observe = |at, event: &[u8]| {
             let event = history.event_hash(event);
             history.observe_group(group, at, WINDOW, event)
@@ -272,50 +267,48 @@ mod tests {
         let suppressed = |start, end, count| GroupSighting::Suppressed { start, end, count };
         assert_eq!(observe(5000, b"1"), opens(5000));
         assert_eq!(observe(5999, b"2"), suppressed(5000, 5999, 2));
-        assert_eq!(observe(4500, b"late"), suppressed(5000, 5999, 3));
-        assert_eq!(observe(4000, b"of an earlier group"), opens(4000));
-        assert_eq!(observe(5000, b"1"), opens(5000));
-        assert_eq!(observe(5500, b"3"), suppressed(5000, 5999, 4));
-        assert_eq!(observe(6000, b"4"), opens(6000));
-        assert_eq!(observe(6001, b"5"), suppressed(6000, 6001, 2));
+        assert_eq!(observe(4500, b"late"), suppressed(4500, 5999, 3));
+        assert_eq!(observe(5000, b"1"), opens(4500));
+        assert_eq!(observe(5499, b"3"), suppressed(4500, 5999, 4));
+        assert_eq!(observe(5500, b"4"), opens(5500));
+        assert_eq!(observe(5501, b"5"), suppressed(5500, 5501, 2));
+        assert_eq!(observe(2100, b"of a group gone by"), opens(2100));
+        assert_eq!(observe(2900, b"of the same"), suppressed(2100, 2900, 2));
+        assert_eq!(observe(2000, b"of the same, first"), suppressed(2000, 2900, 3));
+        assert_eq!(observe(1999, b"of one before"), opens(1999));
+        assert_eq!(observe(5502, b"6"), suppressed(5500, 5502, 3));
     }
 
     #[test]
     fn the_least_recently_observed_goes_first() {
         let mut history = history(2);
         let (a, b, c) = (tuple(&history, "a"), tuple(&history, "b"), tuple(&history, "c"));
-        let event = |n: u8| EventHash(u64::from(n));
+        let event = |n: u64| EventHash(n);
         history.observe(a, 0, WINDOW, event(1));
         history.observe(b, 1, WINDOW, event(2));
         assert_eq!(history.observe(a, 2, WINDOW, event(3)), Sighting::Known);
         history.observe(c, 3, WINDOW, event(4));
         assert_eq!(history.len(), 2);
         assert_eq!(history.observe(a, 4, WINDOW, event(5)), Sighting::Known);
-        assert_eq!(history.observe(b, 5, WINDOW, event(6)), Sighting::New(Reason::NeverSeen));
+        assert_eq!(history.observe(b, 5, WINDOW, event(6)), Sighting::New(Reason::Evicted));
+        assert_eq!(history.observe(b, 5, WINDOW, event(6)), Sighting::New(Reason::Evicted));
+        let d = tuple(&history, "d");
+        assert_eq!(history.observe(d, 3 + 1000, WINDOW, event(7)), Sighting::New(Reason::Evicted));
+        let e = tuple(&history, "e");
+        assert_eq!(history.observe(e, 5 + 1001, WINDOW, event(8)), Sighting::New(Reason::NeverSeen));
     }
 
     #[test]
-    fn no_two_tuples_share_a_fingerprint() {
+    fn no_two_lists_share_a_fingerprint() {
         let history = history(1);
-        let print = |purpose, rule, terms: &[Option<&str>]| history.fingerprint(purpose, rule, terms.iter().copied());
-        let prints = [
-            print(Purpose::NewTerms, "r", &[Some("ab"), Some("c")]),
-            print(Purpose::NewTerms, "r", &[Some("a"), Some("bc")]),
-            print(Purpose::NewTerms, "r", &[Some("abc")]),
-            print(Purpose::NewTerms, "r", &[Some("abc"), None]),
-            print(Purpose::NewTerms, "r", &[None, Some("abc")]),
-            print(Purpose::NewTerms, "r", &[Some("")]),
-            print(Purpose::NewTerms, "r", &[None]),
-            print(Purpose::NewTerms, "r", &[]),
-            print(Purpose::NewTerms, "ra", &[Some("bc")]),
-            print(Purpose::Suppression, "r", &[Some("abc")]),
-        ];
+        let lists: [&[&str]; 7] = [&["ab", "c"], &["a", "bc"], &["abc"], &["abc", ""], &["", "abc"], &[""], &[]];
+        let prints = lists.map(|list| history.print(list));
         for (at, print) in prints.iter().enumerate() {
             assert!(!prints[..at].contains(print), "fingerprint {at} is not its own");
         }
-        assert_ne!(
-            print(Purpose::NewTerms, "r", &[]),
-            History::new(1, [8; 16]).fingerprint(Purpose::NewTerms, "r", [])
-        );
+        assert_ne!(history.print(&["abc"]), History::new(1, [8; 16]).print(&["abc"]));
+        let keys =
+            [history.key(prints[0], [prints[1]]), history.key(prints[1], [prints[0]]), history.key(prints[0], [])];
+        assert!(keys[0] != keys[1] && keys[0] != keys[2] && keys[1] != keys[2]);
     }
 }

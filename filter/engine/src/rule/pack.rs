@@ -32,8 +32,8 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 use super::network::Network;
 use super::wire;
 use super::{
-    FieldRef, MAX_CAPACITY, MAX_GROUP_BY, MAX_NEW_TERMS_FIELDS, MAX_RULES, MAX_SPAN_MS, Pack, Predicate, Rule,
-    Settings, Template, TemplatePart, Test,
+    FieldRef, MAX_CAPACITY, MAX_FIELDS, MAX_GROUP_BY, MAX_NEW_TERMS_FIELDS, MAX_RULES, MAX_SPAN_MS, Pack, Predicate,
+    Rule, Settings, Template, TemplatePart, Test,
 };
 use crate::event::{fields, json};
 
@@ -219,8 +219,7 @@ fn checksum(payload: &[u8]) -> u128 {
 /// Checks what the types of a pack leave open.
 fn check(pack: &Pack) -> Result<(), PackError> {
     check_settings(&pack.settings)?;
-    // A reference is 16 bits wide.
-    at_most(Part::Fields, "fields", pack.fields.len(), usize::from(u16::MAX) + 1)?;
+    at_most(Part::Fields, "fields", pack.fields.len(), MAX_FIELDS)?;
     if pack.fields.iter().any(String::is_empty) {
         return Err(wrong(Part::Fields, "names", "an empty one"));
     }

@@ -1,7 +1,7 @@
 //! The fields that the rules of one pack name.
 //!
 //! In: names. Out: references into the pack's list, each name once, or the name that was probably meant.
-//! Bounds: as many fields as a [`FieldRef`] can tell apart. Not here: where an event holds a field.
+//! Bounds: [`MAX_FIELDS`] fields. Not here: where an event holds a field.
 
 use alloc::format;
 use alloc::string::String;
@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use super::super::diagnostic::{Mismatch, nearest};
 use super::super::settings_file::SettingsFile;
 use super::super::toml_source::{Source, Text};
-use super::super::{Dialect, FieldRef};
+use super::super::{Dialect, FieldRef, MAX_FIELDS};
 use crate::event;
 
 pub(super) struct Fields {
@@ -36,9 +36,10 @@ impl Fields {
                 self.names.len() - 1
             }
         };
-        u16::try_from(at)
-            .map(FieldRef)
-            .map_err(|_| Mismatch::new(format!("field number {at}, {name:?}"), format!("at most {}", u16::MAX)))
+        match u16::try_from(at) {
+            Ok(reference) if at < MAX_FIELDS => Ok(FieldRef(reference)),
+            _ => Err(Mismatch::new(format!("field number {}, {name:?}", at + 1), format!("at most {MAX_FIELDS}"))),
+        }
     }
 
     /// The same for a field that stands in a rule's file as the value of `what`.

@@ -574,7 +574,7 @@ fn wrong_settings_are_refused() {
         ),
         (
             "event_root = \"a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a\"",
-            "1:1: event_root has more than 32 levels; write a key such as \"message\"",
+            "1:1: event_root has more than 12 levels; write a key such as \"message\"",
         ),
         ("output_key = \"a\\tb\"", "1:1: output_key has a control character; write a key such as \"firstseen\""),
         (
@@ -665,17 +665,17 @@ fn exceptions_nest_no_deeper_than_a_pack_may() {
     let nested = |depth: usize| format!("{}user.name: x", "not ".repeat(depth));
     let settings = |depth| format!("[rules.own]\nexceptions = ['{}']", nested(depth));
     let own = [("own.toml", RULE)];
-    let pack = compile(Some(("s", &settings(30))), &[], &own).unwrap();
-    assert_eq!(pack.rules[0].query.nesting(), 32);
+    let pack = compile(Some(("s", &settings(10))), &[], &own).unwrap();
+    assert_eq!(pack.rules[0].query.nesting(), 12);
     assert_eq!(
-        refusals(&settings(31), &[], &own),
-        ["firstseen.toml:2:15: the exception nests 31 deep; expected at most 30"]
+        refusals(&settings(11), &[], &own),
+        ["firstseen.toml:2:15: the exception nests 11 deep; expected at most 10"]
     );
-    let deep = RULE.replace("event.action: \"DeleteTrail\"", &nested(32));
-    assert_eq!(compile(None, &[], &[("own.toml", &deep)]).unwrap().rules[0].query.nesting(), 32);
+    let deep = RULE.replace("event.action: \"DeleteTrail\"", &nested(12));
+    assert_eq!(compile(None, &[], &[("own.toml", &deep)]).unwrap().rules[0].query.nesting(), 12);
     assert_eq!(
         refusals(&settings(1), &[], &[("own.toml", &deep)]),
-        ["firstseen.toml:1:8: the rule's query nests 32 deep, which leaves no room for exceptions; remove the \
+        ["firstseen.toml:1:8: the rule's query nests 12 deep, which leaves no room for exceptions; remove the \
           exceptions, or write them into a rule of your own"]
     );
 }

@@ -232,7 +232,7 @@ fn nesting_is_bounded() {
         format!("a: {}", "(not ".repeat(100_000)),
     ] {
         let error = parsed(&text).unwrap_err();
-        assert_eq!(error.mismatch.found, "a part that nests more than 32 deep");
+        assert_eq!(error.mismatch.found, "a part that nests more than 12 deep");
     }
 
     let nots = |depth| format!("{}a: x", "not ".repeat(depth));
