@@ -451,7 +451,7 @@ fn arbitrary_bytes_come_back() {
 /// The reader's recursion is as deep as the longest path, whose levels are bounded; here every bound is reached at once.
 #[test]
 fn the_longest_paths_fit_the_stack() {
-    let levels = |level: &str| vec![level; MAX_LEVELS].join(".");
+    let levels = |level: &str| [level; MAX_LEVELS].join(".");
     let settings = format!("event_root = \"{}\"\ndialect = \"ecs\"", levels("r"));
     let rule = format!(
         "[rule]\nrule_id = \"deep\"\nname = \"deep\"\ntype = \"query\"\nlanguage = \"kuery\"\nseverity = \"low\"\nrisk_score = 21\n\
