@@ -21,6 +21,9 @@ mod properties;
 /// beside what makes it match.
 mod hostile;
 
+/// A call that is stopped half-way, at any point, does no harm to the next one in the same instance.
+mod after_a_trap;
+
 /// How the module starts: with which rules, when it refuses, and what it says.
 mod starting;
 
