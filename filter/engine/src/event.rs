@@ -16,6 +16,7 @@ use core::hash::Hasher;
 use core::net::IpAddr;
 use core::ops::ControlFlow;
 
+use hashbrown::hash_table::{Entry, HashTable};
 use siphasher::sip128::SipHasher24;
 
 use crate::new_terms::MAX_TUPLES;
@@ -362,8 +363,8 @@ fn at_part(full: &str, n: usize) -> Option<Cow<'static, str>> {
 #[derive(Default)]
 struct DistinctTexts {
     kept: Vec<String>,
-    /// A hash table of the places in `kept`, of which less than half is in use; empty while there are few texts.
-    table: Vec<Option<usize>>,
+    /// Places in `kept`; empty while there are few texts.
+    table: HashTable<usize>,
 }
 
 impl DistinctTexts {
@@ -371,35 +372,28 @@ impl DistinctTexts {
     const FEW: usize = 8;
 
     fn add(&mut self, text: &str, hash_key: &[u8; 16]) {
-        if self.kept.len() < Self::FEW {
-            if !self.kept.iter().any(|known| known == text) {
-                self.kept.push(text.to_string());
+        let DistinctTexts { kept, table } = self;
+        let hash = |text: &str| {
+            let mut hasher = SipHasher24::new_with_key(hash_key);
+            hasher.write(text.as_bytes());
+            hasher.finish()
+        };
+        if kept.len() < Self::FEW {
+            if !kept.iter().any(|known| known == text) {
+                kept.push(text.to_string());
             }
             return;
         }
-        if self.table.len() <= 2 * self.kept.len() {
-            self.table = alloc::vec![None; 8 * self.kept.len()];
-            for at in 0..self.kept.len() {
-                let slot = self.slot(&self.kept[at], hash_key);
-                self.table[slot] = Some(at);
+        if table.is_empty() {
+            for (at, known) in kept.iter().enumerate() {
+                table.insert_unique(hash(known), at, |at| hash(&kept[*at]));
             }
         }
-        let slot = self.slot(text, hash_key);
-        if self.table[slot].is_none() {
-            self.table[slot] = Some(self.kept.len());
-            self.kept.push(text.to_string());
+        let entry = table.entry(hash(text), |at| kept[*at] == text, |at| hash(&kept[*at]));
+        if let Entry::Vacant(place) = entry {
+            place.insert(kept.len());
+            kept.push(text.to_string());
         }
-    }
-
-    /// Where in the table the text is, or where it belongs.
-    fn slot(&self, text: &str, hash_key: &[u8; 16]) -> usize {
-        let mut hasher = SipHasher24::new_with_key(hash_key);
-        hasher.write(text.as_bytes());
-        let mut slot = hasher.finish() as usize % self.table.len();
-        while self.table[slot].is_some_and(|known| self.kept[known] != text) {
-            slot = (slot + 1) % self.table.len();
-        }
-        slot
     }
 }
 

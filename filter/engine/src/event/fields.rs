@@ -174,10 +174,6 @@ const fn row(name: &'static str, cloudtrail: Source<&'static str>, sentinel: Sou
     Row { name, cloudtrail, sentinel, ecs: None }
 }
 
-const fn plain(name: &'static str, cloudtrail: &'static str, sentinel: &'static str) -> Row {
-    row(name, Source::At(cloudtrail), Source::At(sentinel))
-}
-
 const fn everywhere(name: &'static str, source: Source<&'static str>) -> Row {
     Row { name, cloudtrail: source, sentinel: source, ecs: Some(source) }
 }
@@ -204,15 +200,45 @@ const ECS_ACCOUNT: Account<&str> = Account {
     identity_type: Some("aws.cloudtrail.user_identity.type"),
 };
 
+/// Fields that are what stands in one place: the ECS name, which is its place in ECS, then CloudTrail's and Sentinel's.
 #[rustfmt::skip]
-const TABLE: &[Row] = &[
+const PLAIN: &[(&str, &str, &str)] = &[
+    ("@timestamp", "eventTime", "TimeGenerated"),
+    ("event.action", "eventName", "EventName"),
+    ("event.provider", "eventSource", "EventSource"),
+    ("event.id", "eventID", "AwsEventId"),
+    ("cloud.region", "awsRegion", "AWSRegion"),
+    ("source.address", "sourceIPAddress", "SourceIpAddress"),
+    ("user_agent.original", "userAgent", "UserAgent"),
+    ("tls.client.server_name", "tlsDetails.clientProvidedHostHeader", "ClientProvidedHostHeader"),
+    ("aws.cloudtrail.user_identity.type", "userIdentity.type", "UserIdentityType"),
+    ("aws.cloudtrail.user_identity.arn", "userIdentity.arn", "UserIdentityArn"),
+    ("aws.cloudtrail.user_identity.access_key_id", "userIdentity.accessKeyId", "UserIdentityAccessKeyId"),
+    ("aws.cloudtrail.user_identity.invoked_by", "userIdentity.invokedBy", "UserIdentityInvokedBy"),
+    ("aws.cloudtrail.user_identity.session_context.mfa_authenticated", "userIdentity.sessionContext.attributes.mfaAuthenticated", "SessionMfaAuthenticated"),
+    ("aws.cloudtrail.user_identity.session_context.creation_date", "userIdentity.sessionContext.attributes.creationDate", "SessionCreationDate"),
+    ("aws.cloudtrail.user_identity.session_context.session_issuer.type", "userIdentity.sessionContext.sessionIssuer.type", "SessionIssuerType"),
+    ("aws.cloudtrail.user_identity.session_context.session_issuer.principal_id", "userIdentity.sessionContext.sessionIssuer.principalId", "SessionIssuerPrincipalId"),
+    ("aws.cloudtrail.user_identity.session_context.session_issuer.arn", "userIdentity.sessionContext.sessionIssuer.arn", "SessionIssuerArn"),
+    ("aws.cloudtrail.user_identity.session_context.session_issuer.account_id", "userIdentity.sessionContext.sessionIssuer.accountId", "SessionIssuerAccountId"),
+    ("aws.cloudtrail.recipient_account_id", "recipientAccountId", "RecipientAccountId"),
+    ("aws.cloudtrail.event_type", "eventType", "EventTypeName"),
+    ("aws.cloudtrail.event_version", "eventVersion", "EventVersion"),
+    ("aws.cloudtrail.error_code", "errorCode", "ErrorCode"),
+    ("aws.cloudtrail.error_message", "errorMessage", "ErrorMessage"),
+    ("aws.cloudtrail.request_id", "requestID", "AwsRequestId_"),
+    ("aws.cloudtrail.api_version", "apiVersion", "APIVersion"),
+    ("aws.cloudtrail.read_only", "readOnly", "ReadOnly"),
+    ("aws.cloudtrail.management_event", "managementEvent", "ManagementEvent"),
+    ("aws.cloudtrail.vpc_endpoint_id", "vpcEndpointId", "VpcEndpointId"),
+];
+
+/// Fields whose values are made of what stands in one place or several.
+#[rustfmt::skip]
+const DERIVED: &[Row] = &[
     everywhere("event.dataset", Source::Constant(DATASET)),
     everywhere("data_stream.dataset", Source::Constant(DATASET)),
     everywhere("source.as.organization.name", Source::AsOrganization),
-    plain("@timestamp", "eventTime", "TimeGenerated"),
-    plain("event.action", "eventName", "EventName"),
-    plain("event.provider", "eventSource", "EventSource"),
-    plain("event.id", "eventID", "AwsEventId"),
     row("event.outcome",
         Source::Outcome { code: "errorCode", message: "errorMessage", event_name: "eventName", response: "responseElements" },
         Source::Outcome { code: "ErrorCode", message: "ErrorMessage", event_name: "EventName", response: "ResponseElements" }),
@@ -234,37 +260,7 @@ const TABLE: &[Row] = &[
     row("cloud.account.id",
         Source::FirstOf("userIdentity.accountId", "recipientAccountId"),
         Source::FirstOf("UserIdentityAccountId", "RecipientAccountId")),
-    plain("cloud.region", "awsRegion", "AWSRegion"),
-    plain("source.address", "sourceIPAddress", "SourceIpAddress"),
     row("source.ip", Source::IpAddress("sourceIPAddress"), Source::IpAddress("SourceIpAddress")),
-    plain("user_agent.original", "userAgent", "UserAgent"),
-    plain("tls.client.server_name", "tlsDetails.clientProvidedHostHeader", "ClientProvidedHostHeader"),
-    plain("aws.cloudtrail.user_identity.type", "userIdentity.type", "UserIdentityType"),
-    plain("aws.cloudtrail.user_identity.arn", "userIdentity.arn", "UserIdentityArn"),
-    plain("aws.cloudtrail.user_identity.access_key_id", "userIdentity.accessKeyId", "UserIdentityAccessKeyId"),
-    plain("aws.cloudtrail.user_identity.invoked_by", "userIdentity.invokedBy", "UserIdentityInvokedBy"),
-    plain("aws.cloudtrail.user_identity.session_context.mfa_authenticated",
-        "userIdentity.sessionContext.attributes.mfaAuthenticated", "SessionMfaAuthenticated"),
-    plain("aws.cloudtrail.user_identity.session_context.creation_date",
-        "userIdentity.sessionContext.attributes.creationDate", "SessionCreationDate"),
-    plain("aws.cloudtrail.user_identity.session_context.session_issuer.type",
-        "userIdentity.sessionContext.sessionIssuer.type", "SessionIssuerType"),
-    plain("aws.cloudtrail.user_identity.session_context.session_issuer.principal_id",
-        "userIdentity.sessionContext.sessionIssuer.principalId", "SessionIssuerPrincipalId"),
-    plain("aws.cloudtrail.user_identity.session_context.session_issuer.arn",
-        "userIdentity.sessionContext.sessionIssuer.arn", "SessionIssuerArn"),
-    plain("aws.cloudtrail.user_identity.session_context.session_issuer.account_id",
-        "userIdentity.sessionContext.sessionIssuer.accountId", "SessionIssuerAccountId"),
-    plain("aws.cloudtrail.recipient_account_id", "recipientAccountId", "RecipientAccountId"),
-    plain("aws.cloudtrail.event_type", "eventType", "EventTypeName"),
-    plain("aws.cloudtrail.event_version", "eventVersion", "EventVersion"),
-    plain("aws.cloudtrail.error_code", "errorCode", "ErrorCode"),
-    plain("aws.cloudtrail.error_message", "errorMessage", "ErrorMessage"),
-    plain("aws.cloudtrail.request_id", "requestID", "AwsRequestId_"),
-    plain("aws.cloudtrail.api_version", "apiVersion", "APIVersion"),
-    plain("aws.cloudtrail.read_only", "readOnly", "ReadOnly"),
-    plain("aws.cloudtrail.management_event", "managementEvent", "ManagementEvent"),
-    plain("aws.cloudtrail.vpc_endpoint_id", "vpcEndpointId", "VpcEndpointId"),
     row("aws.cloudtrail.resources.arn",
         Source::MemberOfEach("resources", "ARN"), Source::MemberOfEach("Resources", "ARN")),
     row("aws.cloudtrail.resources.type",
@@ -308,7 +304,7 @@ pub(crate) fn levels(path: &str) -> usize {
 
 /// The names of the fields that rules may use in every dialect.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    TABLE.iter().map(|row| row.name)
+    PLAIN.iter().map(|(name, ..)| *name).chain(DERIVED.iter().map(|row| row.name))
 }
 
 /// Whether a rule may name this field, given the operator's dialect setting: any field of [`names`], and with the
@@ -320,7 +316,14 @@ pub fn is_known(name: &str, dialect: Option<Dialect>) -> bool {
 
 /// Where the field's values come from in a dialect; `None` if the table does not say.
 pub(crate) fn source(name: &str, dialect: Dialect) -> Option<Source<&str>> {
-    let row = TABLE.iter().find(|row| row.name == name);
+    if let Some((_, cloudtrail, sentinel)) = PLAIN.iter().find(|(known, ..)| *known == name) {
+        return Some(Source::At(match dialect {
+            Dialect::CloudTrail => cloudtrail,
+            Dialect::Sentinel => sentinel,
+            Dialect::Ecs => name,
+        }));
+    }
+    let row = DERIVED.iter().find(|row| row.name == name);
     match (row, dialect) {
         (Some(row), Dialect::CloudTrail) => Some(row.cloudtrail),
         (Some(row), Dialect::Sentinel) => Some(row.sentinel),
@@ -336,10 +339,10 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_known_in_every_dialect() {
-        for (index, row) in TABLE.iter().enumerate() {
-            assert!(TABLE[..index].iter().all(|other| other.name != row.name), "{} stands twice", row.name);
+        for (index, name) in names().enumerate() {
+            assert!(names().take(index).all(|other| other != name), "{name} stands twice");
             for dialect in [Dialect::CloudTrail, Dialect::Ecs, Dialect::Sentinel] {
-                assert!(source(row.name, dialect).is_some(), "{} has no source in {dialect:?}", row.name);
+                assert!(source(name, dialect).is_some(), "{name} has no source in {dialect:?}");
             }
         }
     }
