@@ -81,6 +81,7 @@ pub fn format(millis: Millis) -> String {
     out
 }
 
+/// The number that a few digits spell.
 fn digits(bytes: &[u8]) -> Option<i64> {
     bytes.iter().try_fold(0, |number, byte| byte.is_ascii_digit().then(|| number * 10 + i64::from(byte - b'0')))
 }
@@ -99,7 +100,9 @@ fn split_fraction(rest: &str) -> (&str, &str) {
 /// The first three digits of a decimal fraction.
 fn thousandths(fraction: &str) -> Option<i64> {
     let given = fraction.as_bytes();
-    digits(given)?;
+    if !given.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
     let digit = |at: usize| given.get(at).map_or(0, |byte| i64::from(byte - b'0'));
     Some(digit(0) * 100 + digit(1) * 10 + digit(2))
 }
@@ -167,6 +170,7 @@ mod tests {
             ("2023-07-10T11:54:38.000Z", 1_688_990_078_000),
             ("2023-07-10T11:54:38.1234567Z", 1_688_990_078_123),
             ("2023-07-10 11:54:38.5", 1_688_990_078_500),
+            ("2023-07-10T11:54:38.99999999999999999999999999999999999999Z", 1_688_990_078_999),
             ("2023-07-10T13:54:38+02:00", 1_688_990_078_000),
             ("2023-07-10T06:24:38-0530", 1_688_990_078_000),
             ("2024-02-29T00:00:00Z", 1_709_164_800_000),
