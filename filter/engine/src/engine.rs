@@ -1,9 +1,8 @@
 //! The whole path of a record.
 //!
 //! In: a record's bytes and when it arrived. Out: [`Outcome::Untouched`], or the record with its alerts. Bounds: all
-//! that is allocated for a record is freed with it, but for what the history keeps, and is a few times the record's own size; no
-//! input makes it fail. Not here:
-//! where records come from and go to.
+//! that is allocated for a record is freed with it, but for what the history keeps, and is a few times the record's own
+//! size; no input makes it fail. Not here: where records come from and go to.
 
 use alloc::borrow::Cow;
 use alloc::string::{String, ToString};
@@ -16,7 +15,7 @@ use crate::new_terms::history::{EventHash, Fingerprint, GroupSighting, History};
 use crate::new_terms::{Reason, Sighting, TermTuples};
 use crate::predicate;
 use crate::prefilter::{PortableSearch, Prefilter, Search};
-use crate::rule::{MissingFields, NewTerms, Pack, Rule, Suppression};
+use crate::rule::{FieldRef, MissingFields, NewTerms, Pack, Rule, Suppression};
 
 /// How far event time may run ahead of arrival time, in milliseconds: 15 minutes. An event dated further ahead counts
 /// as having happened then, so that a wrong clock neither expires the history nor keeps a tuple known for years.
@@ -39,10 +38,10 @@ pub struct Engine {
 struct LoadedRule {
     rule: Rule,
     frame: Frame,
-    /// What its tuples belong to in the history: the rule and the names of its fields, so that a rule whose fields change
-    /// starts anew.
+    /// What its tuples belong to in the history: the rule and the names of their fields, so that a rule whose fields
+    /// change starts anew.
     tuples: Fingerprint,
-    /// What its suppression groups belong to.
+    /// What its suppression groups belong to, likewise.
     groups: Fingerprint,
 }
 
@@ -88,11 +87,13 @@ impl Engine {
         let mut loaded = Vec::with_capacity(rules.len());
         for rule in rules {
             let frame = Frame::new(&rule, &fields);
-            let new_terms = rule.new_terms.iter().flat_map(|new_terms| &new_terms.fields);
-            let names = new_terms.map(|field| &*fields[usize::from(field.0)]);
-            let owner: Vec<&str> = ["new_terms", &rule.id].into_iter().chain(names).collect();
-            let tuples = history.print(&owner);
-            let groups = history.print(&["suppression", &rule.id]);
+            let owner = |purpose: &str, refs: &[FieldRef]| {
+                let mut owner = Vec::from([purpose, &*rule.id]);
+                owner.extend(refs.iter().map(|field| &*fields[usize::from(field.0)]));
+                history.print(&owner)
+            };
+            let tuples = owner("new_terms", rule.new_terms.as_ref().map_or(&[][..], |new_terms| &new_terms.fields));
+            let groups = owner("suppression", rule.suppression.as_ref().map_or(&[][..], |groups| &groups.group_by));
             loaded.push(LoadedRule { rule, frame, tuples, groups });
         }
         Ok(Engine { schema, prefilter, rules: loaded, history, output_key: settings.output_key, since: None })

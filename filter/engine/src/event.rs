@@ -6,8 +6,8 @@
 //!
 //! A record's event stands at its root, under `detail`, or under the operator's key as an object or as JSON text; the
 //! innermost place that holds an event counts. Which dialect it is in is told by two keys ([`fields`] has them), of ECS
-//! first of all by the dataset it names; with several, the order is raw CloudTrail, Sentinel, ECS, so that a raw event which upstream enriched with ECS fields is
-//! still a raw event.
+//! first of all by the dataset it names; with several, the order is raw CloudTrail, Sentinel, ECS, so that a raw event
+//! which upstream enriched with ECS fields is still a raw event.
 
 use alloc::borrow::Cow;
 use alloc::string::{String, ToString};
