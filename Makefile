@@ -4,6 +4,8 @@ CARGO ?= cargo
 MODULE = target/firstseen.wasm
 FIRSTSEEN = target/release/firstseen
 FUZZ_SECONDS ?= 60
+# What is built is where the rest looks for it, whatever the caller's environment says.
+export CARGO_TARGET_DIR = target
 
 .PHONY: help build module demo test lint doc fuzz bench clean
 
@@ -22,7 +24,7 @@ demo: build ## Replay a made-up week of CloudTrail and show its alerts
 
 test: module ## Everything: lints, tests, documentation, fuzzing
 	$(MAKE) --no-print-directory lint
-	FIRSTSEEN_MODULE=$(CURDIR)/$(MODULE) $(CARGO) test --locked --release --workspace --features firstseen-engine/compile
+	FIRSTSEEN_MODULE='$(CURDIR)/$(MODULE)' $(CARGO) test --locked --release --workspace --features firstseen-engine/compile
 	$(MAKE) --no-print-directory doc
 	$(MAKE) --no-print-directory fuzz
 	@echo 'make test: all passed'
