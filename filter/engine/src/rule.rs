@@ -110,7 +110,7 @@ pub enum Dialect {
 /// One detection.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rule {
-    /// The rule's id, an UUID in Elastic's and Sentinel's rules.
+    /// The rule's id, a UUID in Elastic's and Sentinel's rules.
     pub id: String,
     /// The rule's name; also the title of its alerts unless [`AlertTexts::title`] is set.
     pub name: String,

@@ -307,11 +307,20 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     PLAIN.iter().map(|(name, ..)| *name).chain(DERIVED.iter().map(|row| row.name))
 }
 
+/// Fields of ECS with a single level that the table does not name. Any other single word is taken for a slip.
+const SINGLE_LEVEL: [&str; 3] = ["message", "tags", "labels"];
+
 /// Whether a rule may name this field, given the operator's dialect setting: any field of [`names`], and with the
-/// dialect set to ECS any dotted name.
+/// dialect set to ECS any path of 2 to [`MAX_LEVELS`] levels, each made of letters, digits, `_`, `-` and `@`.
 pub fn is_known(name: &str, dialect: Option<Dialect>) -> bool {
-    let own_path = dialect == Some(Dialect::Ecs) && !name.starts_with(OWN_PREFIX) && levels(name) <= MAX_LEVELS;
+    let own_path = dialect == Some(Dialect::Ecs) && (SINGLE_LEVEL.contains(&name) || is_dotted_path(name));
     own_path || names().any(|known| known == name)
+}
+
+fn is_dotted_path(name: &str) -> bool {
+    let is_level =
+        |level: &str| !level.is_empty() && level.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '@'));
+    !name.starts_with(OWN_PREFIX) && (2..=MAX_LEVELS).contains(&levels(name)) && name.split('.').all(is_level)
 }
 
 /// Where the field's values come from in a dialect; `None` if the table does not say.
@@ -355,5 +364,42 @@ mod tests {
         assert!(is_known("dns.question.name", Some(Dialect::Ecs)));
         assert!(!is_known("dns.question.name", None));
         assert!(!is_known("sentinel.typo", Some(Dialect::Ecs)));
+    }
+
+    #[test]
+    fn in_ecs_a_field_is_a_path_and_not_any_text() {
+        let known = |name: &str| is_known(name, Some(Dialect::Ecs));
+        for name in [
+            "@timestamp",
+            "message",
+            "tags",
+            "labels",
+            "labels.équipe",
+            "x.@y",
+            "aws.cloudtrail.flattened.request_parameters.x-amz-acl",
+            "a.b.c.d.e.f.g.h.i.j.k.l",
+        ] {
+            assert!(known(name), "{name}");
+        }
+        for name in [
+            "",
+            ".",
+            "..",
+            "action",
+            "an action",
+            "event.",
+            ".action",
+            "event..action",
+            "event. action",
+            "event.action ",
+            "// only the root user\nevent.action",
+            "event.action=x",
+            "event.*",
+            "'user.name'",
+            "a.b.c.d.e.f.g.h.i.j.k.l.m",
+        ] {
+            assert!(!known(name), "{name}");
+        }
+        assert!(!is_known("message", None));
     }
 }

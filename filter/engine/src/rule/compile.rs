@@ -119,7 +119,7 @@ fn resolve_same_ids(
         let is_same = |other: &Reading| other.id.as_ref().is_some_and(|other| other.value == id.value);
         // The latest before it: an own rule, if there is one, stands for the built-in rule that it replaced.
         let Some(before) = readings[..at].iter().rposition(is_same) else { continue };
-        let is_off = settings.rules.iter().any(|rule| rule.id == id.value && !rule.enabled);
+        let is_off = settings.unread || settings.rules.iter().any(|rule| rule.id == id.value && !rule.enabled);
         match (before < builtins && at >= builtins, is_off) {
             (true, true) => replaced.push(before),
             (true, false) => sources[at].refuse(

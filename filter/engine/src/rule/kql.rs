@@ -16,7 +16,9 @@
 //! Bounds: groups and `not`s nest at most [`MAX_NESTING`] deep, and so does the predicate; time and memory are
 //! proportional to the text.
 //! Refused, as an event is a flat set of keyword fields here: values without a field (full-text search), wildcards in
-//! field names, nested queries (`field: { ... }`), date arithmetic (`now-1d`).
+//! field names, nested queries (`field: { ... }`), date arithmetic (`now-1d`). Refused as well is what Kibana reads as
+//! something else than was most likely meant: literals that begin with `'`, and words that begin with `#` or `//`; and
+//! ranges of addresses, which would compare as text.
 
 mod lexer;
 #[cfg(test)]
@@ -27,6 +29,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::net::IpAddr;
 
 use self::lexer::{Keyword, Lexer, Literal, Token, TokenKind};
 use super::diagnostic::{Mismatch, line_and_column};
@@ -205,11 +208,12 @@ impl Parser<'_, '_> {
             TokenKind::Colon => None,
             TokenKind::Range(operator) => Some(*operator),
             _ => {
+                let advice = instead_of_equals(&name.described_text())
+                    .unwrap_or("quote a value that contains `and`, `or` or `not`");
                 return Err(Misread::new(
                     offset,
                     format!("{} without a field", name.described()),
-                    "a field and a value, such as `event.action: \"GetCallerIdentity\"`; quote a value that \
-                     contains `and`, `or` or `not`",
+                    format!("a field and a value, such as `event.action: \"GetCallerIdentity\"`; {advice}"),
                 ));
             }
         };
@@ -218,7 +222,7 @@ impl Parser<'_, '_> {
         match (operator, &self.next.kind) {
             (Some(operator), _) => {
                 let (offset, value) = self.value()?;
-                Ok(Part { predicate: comparison(field, range_test(operator, offset, value)?), nesting: 0 })
+                Ok(Part { predicate: comparison(field, range_test(field, operator, offset, value)?), nesting: 0 })
             }
             (None, TokenKind::OpenBrace) => Err(self.unexpected("a value, as nested queries are not supported")),
             (None, TokenKind::Keyword(Keyword::Not)) => {
@@ -236,7 +240,12 @@ impl Parser<'_, '_> {
             }
             (None, name) => name,
         };
-        let reference = (self.fields)(&name).map_err(|mismatch| Misread { offset, mismatch })?;
+        let reference = (self.fields)(&name).map_err(|mut mismatch| {
+            if let Some(advice) = instead_of_equals(&name) {
+                mismatch.expected = format!("a field; {advice}, and {QUOTE_COLONS}");
+            }
+            Misread { offset, mismatch }
+        })?;
         Ok(Field { reference, holds_addresses: name == "ip" || name.ends_with(".ip") })
     }
 
@@ -246,7 +255,7 @@ impl Parser<'_, '_> {
             Token { offset, kind: kind @ TokenKind::Keyword(_) } => {
                 Err(Misread::new(offset, kind.described(), "a value; quote the word if it is meant as one"))
             }
-            other => Err(Misread::new(other.offset, other.kind.described(), "a value")),
+            other => Err(other.unexpected("a value")),
         }
     }
 
@@ -261,8 +270,29 @@ impl Parser<'_, '_> {
     }
 
     fn unexpected(&self, expected: &str) -> Misread {
-        Misread::new(self.next.offset, self.next.kind.described(), expected)
+        self.next.unexpected(expected)
     }
+}
+
+impl Token {
+    /// Something else was expected. A `:` is most likely part of a value such as an ARN, a time or an IPv6 address.
+    fn unexpected(&self, expected: &str) -> Misread {
+        let expected = match self.kind {
+            TokenKind::Colon => format!("{expected}; {QUOTE_COLONS}"),
+            _ => String::from(expected),
+        };
+        Misread::new(self.offset, self.kind.described(), expected)
+    }
+}
+
+const QUOTE_COLONS: &str = "quote a value that contains `:`";
+
+/// What to write if a field, or a text without one, has an `=` in it.
+fn instead_of_equals(text: &str) -> Option<&'static str> {
+    if text.contains("!=") {
+        return Some("write `not field: value` in place of `!=`");
+    }
+    text.contains('=').then_some("write `:` in place of `=`")
 }
 
 fn wildcard_in_name(offset: usize) -> Misread {
@@ -316,10 +346,22 @@ fn value_test(field: Field, offset: usize, value: Literal) -> Result<Test, Misre
     if value.first_wildcard.is_some() {
         return Ok(Test::Wildcard(value.parts));
     }
-    Ok(Test::Equals(value.into_text()))
+    let text = value.into_text();
+    // Events have addresses in canonical form, and text compares as text.
+    match text.parse::<IpAddr>() {
+        Ok(address) if field.holds_addresses => Ok(Test::Equals(format!("{address}"))),
+        _ => Ok(Test::Equals(text)),
+    }
 }
 
-fn range_test(operator: RangeOp, offset: usize, value: Literal) -> Result<Test, Misread> {
+fn range_test(field: Field, operator: RangeOp, offset: usize, value: Literal) -> Result<Test, Misread> {
+    if field.holds_addresses {
+        return Err(Misread::new(
+            offset,
+            "a range of addresses",
+            "`:` and an IP network, such as `source.ip: \"10.0.0.0/8\"`",
+        ));
+    }
     if let Some(wildcard) = value.first_wildcard {
         return Err(Misread::new(wildcard, "a wildcard in a range", "a value to compare with"));
     }

@@ -68,7 +68,8 @@ const READ: [&str; 12] = [
     "enabled",
 ];
 
-/// The keys of `[rule]` that document the rule, or schedule and place a search.
+/// The keys of `[rule]` that document the rule, or schedule and place a search. `building_block_type` is one of them:
+/// Elastic raises the same alerts with it, and only hides them in its default view.
 const NOT_KEPT: [&str; 32] = [
     "actions",
     "author",
@@ -132,10 +133,10 @@ pub(crate) fn read(source: &Source<'_>) -> Reading {
         }
         return nothing;
     };
-    let id = rule.required_text("rule_id", "\"an UUID\"").filter(|id| {
+    let id = rule.required_text("rule_id", "\"a UUID\"").filter(|id| {
         let is_plain = !id.value.contains(char::is_control);
         if !is_plain {
-            rule.refuse("rule_id", "rule_id has a control character", "write an UUID");
+            rule.refuse("rule_id", "rule_id has a control character", "write a UUID");
         }
         is_plain
     });

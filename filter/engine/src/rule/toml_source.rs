@@ -40,18 +40,23 @@ impl<'a> Source<'a> {
         self.label
     }
 
-    /// The file's table; `None` if the file is no TOML, which is then refused already.
+    /// The file's table; `None` if the file is no TOML, which is then refused already: once, at the first place, as
+    /// what follows is mostly its consequence.
     pub(crate) fn parse(&self) -> Option<DeTable<'a>> {
         let (table, errors) = DeTable::parse_recoverable(self.text);
-        for error in &errors {
-            let message: Vec<&str> = error.message().lines().collect();
-            self.refuse(
-                error.span().map_or(0, |span| span.start),
-                format!("this is not TOML: {}", message.join(", ")),
-                "correct the syntax here",
-            );
-        }
-        errors.is_empty().then(|| table.into_inner())
+        let place = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
+        let Some(first) = errors.iter().min_by_key(|error| place(error)) else { return Some(table.into_inner()) };
+        let offset = place(first);
+        let message: Vec<&str> = first.message().lines().collect();
+        // The error of a lone CR stands right behind it.
+        let (before, behind) = self.text.as_bytes().split_at(offset.min(self.text.len()));
+        let is_lone_return = before.ends_with(b"\r") && !behind.starts_with(b"\n");
+        self.refuse(
+            offset,
+            format!("this is not TOML: {}", message.join(", ")),
+            if is_lone_return { "end lines with LF or CR LF" } else { "correct the syntax here" },
+        );
+        None
     }
 
     /// Notes a refusal at the byte `offset`.

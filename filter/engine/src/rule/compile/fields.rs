@@ -49,13 +49,13 @@ impl Fields {
 
     fn unknown(&self, name: &str) -> Mismatch {
         let root = name.split('.').next().unwrap_or_default();
-        let looks_like_ecs =
-            name.contains('.') && root != "sentinel" && !root.contains(|c: char| c.is_uppercase() || c.is_whitespace());
+        let is_known_in_ecs = event::fields::is_known(name, Some(Dialect::Ecs));
+        let looks_like_ecs = is_known_in_ecs && name.contains('.') && !root.contains(char::is_uppercase);
         let mut expected = match nearest(name, event::fields::names()) {
             Some(nearest) => format!("{nearest:?}, the nearest known field"),
             None => String::from("the ECS name of a CloudTrail field, such as \"event.action\""),
         };
-        if looks_like_ecs && self.dialect != Some(Dialect::Ecs) {
+        if looks_like_ecs {
             expected.push_str(" (with dialect = \"ecs\" in firstseen.toml, any dotted field)");
         }
         Mismatch::new(format!("the unknown field {name:?}"), expected)

@@ -395,7 +395,7 @@ fn refusals_name_the_place_and_what_would_be_right() {
             "risk_score = -1",
             "own.toml:6:14: risk_score is -1; expected a whole number from 0 to 100",
         ),
-        (RULE, "rule_id = \"own\"\n", "", "own.toml:1:2: [rule] has no rule_id; add rule_id = \"an UUID\""),
+        (RULE, "rule_id = \"own\"\n", "", "own.toml:1:2: [rule] has no rule_id; add rule_id = \"a UUID\""),
         (RULE, "\"Own\"", "\" \"", "own.toml:3:1: name is empty; write name = \"what the rule detects\""),
         (
             RULE,
@@ -622,8 +622,51 @@ fn a_dialect_decides_which_fields_are_known() {
     assert_eq!(refusals_of_rule(&rule).len(), 1);
     let pack = compile(Some(("s", "dialect = \"ecs\"")), &[], &[("own.toml", &rule)]).unwrap();
     assert_eq!(pack.fields[0], "dns.question.name");
+    // In ECS a field is a path all the same.
+    let bad = RULE
+        .replace("event.action:", "an action:")
+        .replace("user.name", "a b.c")
+        .replace("[rule]\n", "[firstseen]\ntitle = \"{{}} {{ a b }}\"\ndescription = \"x {{ user.name }}\"\n[rule]\n");
+    assert_eq!(
+        refusals("dialect = \"ecs\"", &[], &[("own.toml", &bad)]),
+        [
+            "own.toml:2:10: the template has the unknown field \"\"; expected the ECS name of a CloudTrail field, such \
+             as \"event.action\"",
+            "own.toml:12:1: the query has the unknown field \"an action\"; expected the ECS name of a CloudTrail \
+             field, such as \"event.action\"",
+            "own.toml:16:10: new_terms has the unknown field \"a b.c\"; expected the ECS name of a CloudTrail field, \
+             such as \"event.action\"",
+        ]
+    );
     // One refusal for a dialect that is none, and none for the fields.
     assert_eq!(refusals("dialect = \"x\"", &[], &[("own.toml", &rule)]).len(), 1);
+}
+
+#[test]
+fn a_template_may_have_blanks_around_a_field() {
+    let rule = RULE.replace("[rule]\n", "[firstseen]\ntitle = \"by {{ user.name\t}}!\"\n[rule]\n");
+    let pack = compile(None, &[], &[("own.toml", &rule)]).unwrap();
+    assert_eq!(written(&pack, pack.rules[0].alert.title.as_ref()), "by <user.name>!");
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_refused_once() {
+    let own = RULE.replace("\"own\"", &format!("{:?}", IDS[1])).replace("event.action:", "dns.question.name:");
+    for (text, expected) in [
+        (
+            RULE.replace('=', "= = ["),
+            "own.toml:2:11: this is not TOML: extra `=`, expected nothing; correct the syntax here",
+        ),
+        (
+            RULE.replace('\n', "\r"),
+            "own.toml:1:8: this is not TOML: carriage return must be followed by newline, expected newline; end lines \
+             with LF or CR LF",
+        ),
+    ] {
+        assert_eq!(refusals_of_rule(&text), [expected]);
+        // What the settings would have said of other files is not known.
+        assert_eq!(refusals(&text, &BUILTIN, &[("own.toml", &own)]).len(), 1);
+    }
 }
 
 #[test]

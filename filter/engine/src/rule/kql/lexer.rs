@@ -3,6 +3,9 @@
 //! In: the query's text. Out: one token at a time with the byte it begins at. A literal comes unescaped and cut at its
 //! wildcards. The words of an unquoted literal stay together, inner spaces as written, up to a keyword or a special
 //! character: `MongoDB Atlas or x` is a literal, a keyword and a literal.
+//! Escapes are Kibana's: outside quotes an unknown one is an error, inside quotes its backslash stands for itself. A
+//! word outside quotes that begins like a comment, and a literal that begins with `'`, are refused: KQL would take both
+//! for text.
 //! Not here: what tokens may follow each other.
 
 use alloc::format;
@@ -133,6 +136,9 @@ impl<'t> Lexer<'t> {
             Some('<') => self.range(RangeOp::Less, RangeOp::LessOrEqual),
             Some('>') => self.range(RangeOp::Greater, RangeOp::GreaterOrEqual),
             Some('"') => TokenKind::Literal(self.quoted()?),
+            Some('\'') => {
+                return Err(Misread::new(offset, "a `'`, which is no quote in KQL", "double quotes: write \"...\""));
+            }
             Some(_) => match self.keyword() {
                 Some((keyword, end)) => {
                     self.at = end;
@@ -208,24 +214,14 @@ impl<'t> Lexer<'t> {
                     ));
                 }
                 Some('"') => break,
-                Some('\\') => {
-                    let escaped = match self.peek() {
-                        Some(c @ ('"' | '\\')) => {
-                            self.bump();
-                            Some(c)
-                        }
-                        _ => self.common_escape(offset)?,
-                    };
-                    match escaped {
-                        Some(c) => text.push(c),
-                        None => {
-                            return Err(self.unknown_escape(
-                                offset,
-                                "one of `\\\"`, `\\\\`, `\\n`, `\\r`, `\\t`, `\\u0041` inside quotes",
-                            ));
-                        }
+                Some('\\') => match self.peek() {
+                    Some(c @ ('"' | '\\')) => {
+                        self.bump();
+                        text.push(c);
                     }
-                }
+                    Some('u') if !self.is_unicode_unit() => text.push('\\'),
+                    _ => text.push(self.common_escape(offset)?.unwrap_or('\\')),
+                },
                 Some(c) => text.push(c),
             }
         }
@@ -236,6 +232,7 @@ impl<'t> Lexer<'t> {
         let mut parts = vec![];
         let mut part = String::new();
         let mut first_wildcard = None;
+        self.refuse_comment()?;
         // Spaces behind the last word are not part of the literal.
         loop {
             let offset = self.at;
@@ -263,6 +260,7 @@ impl<'t> Lexer<'t> {
                         self.at = offset;
                         break;
                     }
+                    self.refuse_comment()?;
                     part.push_str(&self.text[offset..self.at]);
                 }
                 Some(c) if !SPECIAL.contains(&c) => {
@@ -274,6 +272,18 @@ impl<'t> Lexer<'t> {
         }
         parts.push(part);
         Ok(Literal { parts, first_wildcard })
+    }
+
+    /// Refuses a word that begins as comments do elsewhere.
+    fn refuse_comment(&self) -> Result<(), Misread> {
+        match ["//", "#"].into_iter().find(|sign| self.rest().starts_with(sign)) {
+            Some(sign) => Err(Misread::new(
+                self.at,
+                format!("a comment (`{sign}`)"),
+                format!("none, as KQL has no comments; quote a value that contains `{sign}`"),
+            )),
+            None => Ok(()),
+        }
     }
 
     /// What a backslash outside quotes stands for; the backslash at `offset` is taken already.
@@ -343,14 +353,19 @@ impl<'t> Lexer<'t> {
         }
     }
 
-    /// `uXXXX`.
+    /// Takes `uXXXX`.
     fn unicode_unit(&mut self) -> Option<u16> {
-        let digits = self.rest().get(1..5)?;
-        if !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        if !self.is_unicode_unit() {
             return None;
         }
+        let digits = &self.rest()[1..5];
         self.at += 5;
         u16::from_str_radix(digits, 16).ok()
+    }
+
+    /// Whether a `u`, or whatever stands here, is followed by four hexadecimal digits.
+    fn is_unicode_unit(&self) -> bool {
+        self.rest().get(1..5).is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))
     }
 
     fn unknown_escape(&self, offset: usize, expected: &str) -> Misread {

@@ -103,6 +103,14 @@ fn queries_compile_to_predicates() {
         (r"a: \nothing", equals(0, "\nothing")),
         (r"a: \t\r\n\u0041\ud83d\uDE00", equals(0, "\t\r\nA😀")),
         (r#"a: "\"\\\n\r\t\u0041\ud83d\uDE00 (or) :""#, equals(0, "\"\\\n\r\tA😀 (or) :")),
+        // In quotes, a backslash that escapes nothing is one.
+        (r#"a: "x\.\*\(y\u12""#, equals(0, r"x\.\*\(y\u12")),
+        (r#"a: "\\\.""#, equals(0, r"\\.")),
+        // Quotes and signs of comments inside a word, or in quotes.
+        ("a: o'x#y//z", equals(0, "o'x#y//z")),
+        ("a: \"'x' # y // z\"", equals(0, "'x' # y // z")),
+        ("a: x 'y'", equals(0, "x 'y'")),
+        (r"a: \u0023*", wildcard(0, &["#", ""])),
         (r"odd name\:\(\*\): x", equals(5, "x")),
         ("\"odd name:(*)\": x", equals(5, "x")),
         // Keywords: any case, `not` before `and` before `or`.
@@ -147,6 +155,10 @@ fn queries_compile_to_predicates() {
         (r"source.ip: 2001\:db8\:\:/32", cidr(3, "2001:db8::/32")),
         ("source.ip: (192.0.2.1 or \"::1/128\")", any(vec![equals(3, "192.0.2.1"), cidr(3, "::1/128")])),
         ("a: 10.0.0.0/8", equals(0, "10.0.0.0/8")),
+        // Addresses in canonical form, only in fields of addresses.
+        ("source.ip: \"2001:DB8:0:0::01\"", equals(3, "2001:db8::1")),
+        ("source.ip: (\"::0\" or sts.amazonaws.com)", any(vec![equals(3, "::"), equals(3, "sts.amazonaws.com")])),
+        ("a: \"2001:DB8::1\"", equals(0, "2001:DB8::1")),
         // Every event.
         ("*", all(vec![])),
         (" * ", all(vec![])),
@@ -195,7 +207,8 @@ fn errors_point_at_the_column() {
         ("a: > 5", 1, 4, "`>`"),
         (r"a: x\q", 1, 5, "the unknown escape `\\q`"),
         (r"a: \", 1, 4, "a backslash at its end"),
-        (r#"a: "\*""#, 1, 5, "the unknown escape `\\*`"),
+        (r#"a: "\ud83dx""#, 1, 5, "a `\\u` that stands for no character"),
+        (r#"a: "x\""#, 1, 4, "a `\"` that is never closed"),
         (r"a: \u12", 1, 4, "a `\\u` that stands for no character"),
         (r"a: \ud83dx", 1, 4, "a `\\u` that stands for no character"),
         (r"a: \ud83d\ud83d", 1, 4, "a `\\u` that stands for no character"),
@@ -212,6 +225,75 @@ fn errors_point_at_the_column() {
         parsed("a: x)").unwrap_err().to_string(),
         "1:5: the query has `)`; expected `and`, `or` or the end of the query"
     );
+}
+
+#[test]
+fn errors_say_what_to_write_instead() {
+    let table = [
+        (
+            "a: arn:aws:iam",
+            "1:7: the query has `:`; expected `and`, `or` or the end of the query; quote a value that contains `:`",
+        ),
+        (
+            "a < 2026-03-05T09:35:01Z",
+            "1:18: the query has `:`; expected `and`, `or` or the end of the query; quote a value that contains `:`",
+        ),
+        ("a: (x or arn:aws)", "1:13: the query has `:`; expected `and`, `or` or `)`; quote a value that contains `:`"),
+        ("source.ip: ::1", "1:12: the query has `:`; expected a value; quote a value that contains `:`"),
+        (
+            "b: y and a = \"x\"",
+            "1:10: the query has the value \"a =\" without a field; expected a field and a value, such as \
+             `event.action: \"GetCallerIdentity\"`; write `:` in place of `=`",
+        ),
+        (
+            "a!=x",
+            "1:1: the query has the value \"a!=x\" without a field; expected a field and a value, such as \
+             `event.action: \"GetCallerIdentity\"`; write `not field: value` in place of `!=`",
+        ),
+        (
+            "a = arn:aws",
+            "1:1: the query has the unknown field \"a = arn\"; expected a field; write `:` in place of `=`, and \
+             quote a value that contains `:`",
+        ),
+        (
+            "x",
+            "1:1: the query has the value \"x\" without a field; expected a field and a value, such as \
+             `event.action: \"GetCallerIdentity\"`; quote a value that contains `and`, `or` or `not`",
+        ),
+        ("a: 'x'", "1:4: the query has a `'`, which is no quote in KQL; expected double quotes: write \"...\""),
+        (
+            "a: ('x y' or z)",
+            "1:5: the query has a `'`, which is no quote in KQL; expected double quotes: write \"...\"",
+        ),
+        (
+            "// only the root user\na: x",
+            "1:1: the query has a comment (`//`); expected none, as KQL has no comments; quote a value that \
+             contains `//`",
+        ),
+        (
+            "a: x # why\nand b: y",
+            "1:6: the query has a comment (`#`); expected none, as KQL has no comments; quote a value that \
+             contains `#`",
+        ),
+        (
+            "a: \"x\" #why",
+            "1:8: the query has a comment (`#`); expected none, as KQL has no comments; quote a value that \
+             contains `#`",
+        ),
+        (
+            "source.ip >= \"10.0.0.0\"",
+            "1:14: the query has a range of addresses; expected `:` and an IP network, such as \
+             `source.ip: \"10.0.0.0/8\"`",
+        ),
+        (
+            "a: x\nand source.ip < 11",
+            "2:17: the query has a range of addresses; expected `:` and an IP network, such as \
+             `source.ip: \"10.0.0.0/8\"`",
+        ),
+    ];
+    for (text, expected) in table {
+        assert_eq!(parsed(text).expect_err(text).to_string(), expected, "{text}");
+    }
 }
 
 #[test]
@@ -300,8 +382,8 @@ fn unquoted(text: &str) -> String {
             '\r' => escaped.push_str("\\r"),
             '\n' => escaped.push_str("\\n"),
             '\u{a0}' => escaped.push_str("\\u00a0"),
-            // As numbers, so that no word reads as a keyword.
-            'a' | 'A' | 'o' | 'O' | 'n' | 'N' => escaped.push_str(&format!("\\u{:04x}", c as u32)),
+            // As numbers, so that no word reads as a keyword or a comment.
+            '\'' | '#' | '/' | 'a' | 'A' | 'o' | 'O' | 'n' | 'N' => escaped.push_str(&format!("\\u{:04x}", c as u32)),
             ' ' | '\\' | '(' | ')' | ':' | '<' | '>' | '"' | '*' | '{' | '}' => {
                 escaped.push('\\');
                 escaped.push(c);
