@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use firstseen::sample::STORY_EVENTS;
 
 /// First-seen detections on CloudTrail events, with the module that log shippers load.
 #[derive(Debug, Parser)]
@@ -37,7 +38,7 @@ pub(crate) enum Rules {
 
 #[derive(Debug, Args)]
 pub(crate) struct Run {
-    /// Configuration directory: the pack and the history. Without it: the built-in rules, history in memory
+    /// Configuration directory, with the pack. Without it: the built-in rules
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
     /// The tag that the module is told
@@ -56,7 +57,7 @@ pub(crate) struct Run {
 
 #[derive(Debug, Args)]
 pub(crate) struct Replay {
-    /// Configuration directory: the pack and the history. Without it: the built-in rules, history in memory
+    /// Configuration directory, with the pack. Without it: the built-in rules
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
     /// The module to run in place of the built-in one
@@ -79,7 +80,7 @@ pub(crate) struct Compile {
 
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// Rule files or directories
+    /// Rule files (*.toml), directories of them, configuration directories, or a firstseen.toml with its directory's rules
     #[arg(value_name = "PATH", required = true)]
     pub(crate) paths: Vec<PathBuf>,
 }
@@ -99,8 +100,12 @@ pub(crate) struct Bench {
 
 #[derive(Debug, Args)]
 pub(crate) struct Sample {
-    /// How many events
-    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 20_000,
+        help = format!("How many events; the story alone has {STORY_EVENTS}, so there are never fewer")
+    )]
     pub(crate) events: usize,
     /// The same seed makes the same events
     #[arg(long, value_name = "S", default_value_t = 1)]

@@ -1,10 +1,42 @@
-//! One file a command. Each takes its arguments and returns the program's exit code.
+//! One file a command. Each takes its arguments and returns the program's exit code. Here: what several of them do.
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::process::ExitCode;
+
+use firstseen::configuration;
 
 pub(crate) mod bench;
 pub(crate) mod compile;
 pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod sample;
+pub(crate) mod standard_output;
+
+/// What is said of input without a single CloudTrail event.
+pub(crate) const NO_EVENT: &str = "no CloudTrail event was found: see event_root in firstseen.toml";
+
+/// That the module will run the rules and settings of the directory; a warning if its pack is out of date.
+pub(crate) fn check_configuration(directory: Option<&Path>) -> anyhow::Result<()> {
+    let Some(directory) = directory else {
+        return Ok(());
+    };
+    if let Some(newer) = configuration::newer_than_pack(directory)? {
+        let pack = directory.join(configuration::PACK);
+        let (pack, newer, directory) = (pack.display(), newer.display(), directory.display());
+        tracing::warn!("{pack} is older than {newer}; run `firstseen compile {directory}` to have the changes");
+    }
+    Ok(())
+}
+
+/// The exit code of a command that has come to `code` and wrote to standard output with this outcome; a reader that went away
+/// changes nothing.
+pub(crate) fn exit_code(code: u8, written: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
+    match written {
+        Err(error) if standard_output::failure(&error) != Some(ErrorKind::BrokenPipe) => Err(error),
+        _ => Ok(ExitCode::from(code)),
+    }
+}
 
 /// `1 rule`, `20,000 records`.
 pub(crate) fn counted(count: usize, noun: &str) -> String {

@@ -33,18 +33,22 @@ impl Sources {
     /// Reads a configuration directory.
     ///
     /// # Errors
-    /// The directory or one of its files cannot be read, or a file is not UTF-8.
+    /// The directory or one of its files cannot be read, a file is not UTF-8, or a TOML file stands where none is read.
     pub fn read(directory: &Path) -> anyhow::Result<Sources> {
         check_directory(directory)?;
         let settings = directory.join(SETTINGS);
-        let settings = match settings.try_exists() {
-            Ok(false) => None,
-            _ => Some(read_text(&settings)?),
-        };
         let rules = directory.join(RULES);
-        let rules = match rules.try_exists() {
-            Ok(false) => Vec::new(),
-            _ => read_rules(&rules)?,
+        if let Some(stray) = toml_files(directory)?.into_iter().find(|file| *file != settings) {
+            let (stray, settings, rules) = (stray.display(), settings.display(), rules.display());
+            bail!("{stray} would not be read: move it to {rules} if it is a rule; settings stand in {settings}");
+        }
+        let settings = match is_there(&settings)? {
+            true => Some(read_text(&settings)?),
+            false => None,
+        };
+        let rules = match is_there(&rules)? {
+            true => read_rules(&rules)?,
+            false => Vec::new(),
         };
         Ok(Sources { settings, rules })
     }
@@ -75,17 +79,78 @@ impl Sources {
 /// # Errors
 /// The directory or one of its files cannot be read, or a file is not UTF-8.
 pub fn read_rules(directory: &Path) -> anyhow::Result<Vec<(String, String)>> {
+    toml_files(directory)?.iter().map(|file| read_text(file)).collect()
+}
+
+/// Whether this is a configuration directory: one with settings, or with a directory of rules.
+///
+/// # Errors
+/// One of them is a link to nothing.
+pub fn is_configuration(directory: &Path) -> anyhow::Result<bool> {
+    Ok(is_there(&directory.join(SETTINGS))? || is_there(&directory.join(RULES))?)
+}
+
+/// A source of the directory's pack that was changed after the pack was made, if there is one.
+///
+/// # Errors
+/// The directory or one of its entries cannot be read, or there are sources but no pack.
+pub fn newer_than_pack(directory: &Path) -> anyhow::Result<Option<PathBuf>> {
+    check_directory(directory)?;
+    let (settings, rules) = (directory.join(SETTINGS), directory.join(RULES));
+    let mut sources = if is_there(&rules)? { toml_files(&rules)? } else { Vec::new() };
+    if is_there(&settings)? {
+        sources.push(settings);
+    }
+    let changed = |file: &Path| {
+        fs::metadata(file)
+            .and_then(|metadata| metadata.modified())
+            .with_context(|| format!("cannot read {}", file.display()))
+    };
+    let pack = directory.join(PACK);
+    if !is_there(&pack)? {
+        if !sources.is_empty() {
+            let directory = directory.display();
+            bail!("{directory} has settings or rules but no {PACK}; run `firstseen compile {directory}` first");
+        }
+        return Ok(None);
+    }
+    let made = changed(&pack)?;
+    for source in sources {
+        if changed(&source)? > made {
+            return Ok(Some(source));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether there is such a file or directory.
+///
+/// # Errors
+/// It is a link to nothing.
+fn is_there(path: &Path) -> anyhow::Result<bool> {
+    match (fs::symlink_metadata(path), fs::metadata(path)) {
+        (Err(error), _) if error.kind() == ErrorKind::NotFound => Ok(false),
+        (Ok(_), Err(error)) if error.kind() == ErrorKind::NotFound => {
+            bail!("{} is a link to nothing: mend it or remove it", path.display())
+        }
+        // Reading it says what else may be wrong.
+        _ => Ok(true),
+    }
+}
+
+/// The TOML files of a directory, in the order of their names; the hidden ones, which editors leave, are not among them.
+fn toml_files(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let cannot = || format!("cannot read the directory {}", directory.display());
     let mut files: Vec<PathBuf> = Vec::new();
     for entry in fs::read_dir(directory).with_context(cannot)? {
         let path = entry.with_context(cannot)?.path();
         let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if !hidden && path.extension().is_some_and(|extension| extension == "toml") {
+        if !hidden && path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml")) {
             files.push(path);
         }
     }
     files.sort();
-    files.iter().map(|file| read_text(file)).collect()
+    Ok(files)
 }
 
 /// A file's path and text.

@@ -61,9 +61,11 @@ pub enum Error {
     Contract(String),
     /// The module ended in its start, `_initialize`: why, and what it said on its standard error.
     Start {
+        /// Its configuration directory.
+        directory: Option<PathBuf>,
         /// The trap, in a few words.
         reason: String,
-        /// What the module wrote to its standard error.
+        /// What the module wrote to its standard error, without its name before each line.
         said: String,
     },
     /// The module trapped on a record; the first record that the instance got is record 1.
@@ -96,10 +98,13 @@ impl fmt::Display for Error {
             Error::Contract(reason) => {
                 write!(f, "the module is not one of firstseen's: {reason}")
             }
-            Error::Start { reason, said } if said.is_empty() => {
-                write!(f, "the module refused to start: {reason}")
+            Error::Start { directory, reason, said } => {
+                f.write_str("the module refused to start")?;
+                if let Some(directory) = directory {
+                    write!(f, " in {}", directory.display())?;
+                }
+                write!(f, ": {}", if said.is_empty() { reason } else { said })
             }
-            Error::Start { said, .. } => write!(f, "the module refused to start: {said}"),
             Error::Trap { record, trap } => {
                 write!(f, "the module trapped on record {record}: {trap}")
             }
@@ -448,13 +453,14 @@ impl Live {
         let contract = |error: wasmtime::Error| Error::Contract(one_line(&error));
         let engine = module.pre.module().engine();
         // What the module says while it starts is kept: it is the reason if it refuses.
-        let host =
-            Host { memory: None, needles: Needles::default(), wasi: Wasi::new(directory, Stderr::Capture(Vec::new())) };
+        let wasi = Wasi::new(directory.clone(), Stderr::Capture(Vec::new()));
+        let host = Host { memory: None, needles: Needles::default(), wasi };
         let mut store = Store::new(engine, host);
         if module.fuel {
             store.set_fuel(u64::MAX).map_err(contract)?;
         }
         let start = |error: wasmtime::Error, store: &mut Store<Host>| Error::Start {
+            directory: directory.clone(),
             reason: one_line(&error),
             said: said(store),
         };
@@ -638,7 +644,8 @@ fn said(store: &Store<Host>) -> String {
     match &store.data().wasi.stderr {
         Stderr::Capture(captured) => {
             let text = String::from_utf8_lossy(captured);
-            text.split_whitespace().collect::<Vec<_>>().join(" ")
+            let lines = text.lines().map(|line| line.strip_prefix("firstseen: ").unwrap_or(line));
+            lines.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ")
         }
         Stderr::Inherit => String::new(),
     }
@@ -687,26 +694,7 @@ fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
         .func_wrap(WASI, "fd_read", |mut guest: Guest<'_>, fd, vectors, count, read| {
             wasi(&mut guest, |memory, wasi| wasi.fd_read(memory, fd, vectors, count, read))
         })?
-        .func_wrap(WASI, "fd_pread", |mut guest: Guest<'_>, fd, vectors, count, offset: u64, read| {
-            wasi(&mut guest, |memory, wasi| wasi.fd_pread(memory, fd, vectors, count, offset, read))
-        })?
-        .func_wrap(WASI, "fd_pwrite", |mut guest: Guest<'_>, fd, vectors, count, offset: u64, written| {
-            wasi(&mut guest, |memory, wasi| wasi.fd_pwrite(memory, fd, vectors, count, offset, written))
-        })?
-        .func_wrap(WASI, "fd_datasync", |mut guest: Guest<'_>, fd| wasi(&mut guest, |_, wasi| wasi.fd_datasync(fd)))?
         .func_wrap(WASI, "fd_close", |mut guest: Guest<'_>, fd| wasi(&mut guest, |_, wasi| wasi.fd_close(fd)))?
-        .func_wrap(WASI, "fd_filestat_get", |mut guest: Guest<'_>, fd, buffer| {
-            wasi(&mut guest, |memory, wasi| wasi.fd_filestat_get(memory, fd, buffer))
-        })?
-        .func_wrap(WASI, "fd_filestat_set_size", |mut guest: Guest<'_>, fd, size: u64| {
-            wasi(&mut guest, |_, wasi| wasi.fd_filestat_set_size(fd, size))
-        })?
-        .func_wrap(WASI, "fd_prestat_get", |mut guest: Guest<'_>, fd, buffer| {
-            wasi(&mut guest, |memory, wasi| wasi.fd_prestat_get(memory, fd, buffer))
-        })?
-        .func_wrap(WASI, "fd_prestat_dir_name", |mut guest: Guest<'_>, fd, buffer, length| {
-            wasi(&mut guest, |memory, wasi| wasi.fd_prestat_dir_name(memory, fd, buffer, length))
-        })?
         .func_wrap(
             WASI,
             "path_open",
@@ -726,23 +714,8 @@ fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
                 })
             },
         )?
-        .func_wrap(
-            WASI,
-            "path_rename",
-            |mut guest: Guest<'_>, old_directory, old, old_length, new_directory, new, new_length| {
-                wasi(&mut guest, |memory, wasi| {
-                    wasi.path_rename(memory, old_directory, (old, old_length), new_directory, (new, new_length))
-                })
-            },
-        )?
-        .func_wrap(WASI, "path_unlink_file", |mut guest: Guest<'_>, directory, name, length| {
-            wasi(&mut guest, |memory, wasi| wasi.path_unlink_file(memory, directory, (name, length)))
-        })?
         .func_wrap(WASI, "random_get", |mut guest: Guest<'_>, buffer, length| {
             wasi(&mut guest, |memory, wasi| wasi.random_get(memory, buffer, length))
-        })?
-        .func_wrap(WASI, "clock_time_get", |mut guest: Guest<'_>, clock, _precision: u64, time| {
-            wasi(&mut guest, |memory, wasi| wasi.clock_time_get(memory, clock, time))
         })?;
     Ok(linker)
 }

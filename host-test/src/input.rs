@@ -2,7 +2,8 @@
 //!
 //! In: bytes of NDJSON, of CloudTrail files (`{"Records":[...]}`), or of JSON that was printed over several lines, each also
 //! gzipped. Out: one [`Record`] after another, as one line without its line end, and the lines that are no JSON object
-//! with the reason. Blank lines and a byte order mark are left out; nothing else is lost.
+//! with the reason. Blank lines and a byte order mark are left out; nothing else is lost. Where a source breaks off, the
+//! records that came before are given out, also those of a CloudTrail file that is cut, and then the error.
 //! Bounds: one line, or one JSON text over several lines, is held in memory. Not here: what a record means; an EventBridge
 //! envelope is one record.
 
@@ -92,7 +93,12 @@ pub struct Records<R: Read> {
     document: Vec<u8>,
     element: usize,
     document_number: u64,
+    /// Up to where the document is JSON, if the source broke off inside it.
+    document_cut: Option<usize>,
     compacted: Vec<u8>,
+    /// Why the source broke off; told after the records before that point.
+    failed: Option<io::Error>,
+    has_failed: bool,
 }
 
 impl<R: Read> std::fmt::Debug for Records<R> {
@@ -112,8 +118,11 @@ enum Place {
 enum Judged {
     Blank,
     Record,
-    /// An array of records begins at this byte.
-    Document(usize),
+    /// An array of records begins at `array`; where the source broke off inside it, the text is JSON up to `cut`.
+    Document {
+        array: usize,
+        cut: Option<usize>,
+    },
     /// The beginning of an object.
     Beginning,
     NotARecord(NotARecord),
@@ -153,7 +162,10 @@ impl<R: Read> Records<R> {
             document: Vec::new(),
             element: 0,
             document_number: 0,
+            document_cut: None,
             compacted: Vec::new(),
+            failed: None,
+            has_failed: false,
         })
     }
 
@@ -179,72 +191,73 @@ impl<R: Read> Records<R> {
     /// Where the next record is, its line number, and whether it is one.
     fn find(&mut self) -> io::Result<Option<(Place, u64, Option<NotARecord>)>> {
         loop {
-            if let Some(element) = json_text::next_element(&self.document, &mut self.element) {
+            let document = &self.document[..self.document_cut.unwrap_or(self.document.len())];
+            if let Some(element) = json_text::next_element(document, &mut self.element) {
                 let element = &self.document[element];
                 self.compacted.clear();
                 json_text::compact(element, &mut self.compacted);
                 let fault = (element.first() != Some(&b'{')).then_some(NotARecord::NotAnObject);
                 return Ok(Some((Place::Compacted, self.document_number, fault)));
             }
+            let rest = match self.document_cut.take() {
+                Some(_) => self.document[self.element..].trim_ascii_start(),
+                None => &[],
+            };
+            let rest = rest.strip_prefix(b",").unwrap_or(rest).trim_ascii_start();
+            self.compacted.clear();
+            self.compacted.extend_from_slice(rest);
             self.document.clear();
-            if self.unjudged < self.text.len() {
+            if !self.compacted.is_empty() {
+                return Ok(Some((Place::Compacted, self.document_number, Some(NotARecord::CutOff))));
+            }
+            let (place, number) = if self.unjudged < self.text.len() {
                 let range = self.unjudged..line_end(&self.text, self.unjudged);
                 let number = self.text_number;
                 self.unjudged = range.end;
                 self.text_number += 1;
-                let line = &self.text[range.clone()];
-                match judge(&mut self.scanner, line) {
-                    Judged::Blank => {}
-                    Judged::Document(array) => {
-                        self.document.extend_from_slice(line);
-                        self.element = array + 1;
-                        self.document_number = number;
-                    }
-                    Judged::Record => return Ok(Some((Place::Text(range), number, None))),
-                    Judged::NotARecord(reason) => {
-                        return Ok(Some((Place::Text(range), number, Some(reason))));
-                    }
-                    Judged::Beginning => {
-                        let reason = NotARecord::CutOff;
-                        return Ok(Some((Place::Text(range), number, Some(reason))));
-                    }
-                }
-                continue;
-            }
-            if !self.held && !self.read_line()? {
-                return Ok(None);
-            }
-            self.held = false;
-            let number = self.number;
-            match judge(&mut self.scanner, &self.line) {
+                (Place::Text(range), number)
+            } else if std::mem::take(&mut self.held) || self.read_line() {
+                (Place::Line, self.number)
+            } else {
+                return self.failed.take().map_or(Ok(None), Err);
+            };
+            let line = match &place {
+                Place::Text(range) => &self.text[range.clone()],
+                _ => &self.line,
+            };
+            let reads_on = matches!(place, Place::Line);
+            match judge(&mut self.scanner, line, reads_on && self.has_failed) {
                 Judged::Blank => {}
-                Judged::Document(array) => {
-                    std::mem::swap(&mut self.document, &mut self.line);
-                    self.element = array + 1;
-                    self.document_number = number;
+                Judged::Record => return Ok(Some((place, number, None))),
+                Judged::Document { array, cut } => {
+                    match place {
+                        Place::Text(range) => self.document.extend_from_slice(&self.text[range]),
+                        _ => std::mem::swap(&mut self.document, &mut self.line),
+                    }
+                    self.begin_document(array, number, cut);
                 }
-                Judged::Record => return Ok(Some((Place::Line, number, None))),
-                Judged::NotARecord(reason) => {
-                    return Ok(Some((Place::Line, number, Some(reason))));
-                }
-                Judged::Beginning => {
-                    if self.read_text()? {
+                Judged::Beginning if reads_on => {
+                    if self.read_text() {
                         return Ok(Some((Place::Compacted, number, None)));
                     }
                 }
+                Judged::Beginning => return Ok(Some((place, number, Some(NotARecord::CutOff)))),
+                Judged::NotARecord(reason) => return Ok(Some((place, number, Some(reason)))),
             }
         }
     }
 
     /// Reads on after a line that only begins an object. True: the text is one record, in `compacted`. False: it is a
     /// `Records` document, or its lines are to be judged one by one; what breaks the text off is held.
-    fn read_text(&mut self) -> io::Result<bool> {
+    fn read_text(&mut self) -> bool {
         let number = self.number;
         let mut text = std::mem::take(&mut self.text);
         text.clear();
         text.append(&mut self.line);
-        while self.read_line()? {
-            if self.scanner.line(&self.line).is_err() {
+        let mut fault = None;
+        while self.read_line() {
+            fault = self.scanner.line(&self.line).err();
+            if fault.is_some() {
                 self.held = true;
                 break;
             }
@@ -253,54 +266,88 @@ impl<R: Read> Records<R> {
                 let top = self.scanner.top();
                 if let (1, Some(array)) = (top.keys, top.records) {
                     self.document = text;
-                    self.element = array + 1;
-                    self.document_number = number;
-                    return Ok(false);
+                    self.begin_document(array, number, None);
+                    return false;
                 }
                 self.compacted.clear();
                 json_text::compact(&text, &mut self.compacted);
-                return Ok(true);
+                return true;
             }
+        }
+        let end = text.len() + fault.map_or(0, |fault| fault.column - 1);
+        if let Some(array) = cut_document(&self.scanner, end).filter(|_| self.has_failed) {
+            if std::mem::take(&mut self.held) {
+                text.extend_from_slice(&self.line);
+            }
+            self.document = text;
+            self.begin_document(array, number, Some(end));
+            return false;
         }
         self.text = text;
         self.unjudged = 0;
         self.text_number = number;
-        Ok(false)
+        false
     }
 
-    /// Reads the next line into `line`; false at the end.
-    fn read_line(&mut self) -> io::Result<bool> {
+    /// From here on, the records of `document` are given out.
+    fn begin_document(&mut self, array: usize, number: u64, cut: Option<usize>) {
+        self.element = array + 1;
+        self.document_number = number;
+        self.document_cut = cut;
+    }
+
+    /// Reads the next line into `line`; false at the end. Where the source breaks off, what came of the line is the last
+    /// one.
+    fn read_line(&mut self) -> bool {
         self.line.clear();
-        if self.lines.read_until(b'\n', &mut self.line)? == 0 {
-            return Ok(false);
+        if self.has_failed {
+            return false;
+        }
+        if let Err(error) = self.lines.read_until(b'\n', &mut self.line) {
+            self.failed = Some(error);
+            self.has_failed = true;
+        }
+        if self.line.is_empty() {
+            return false;
         }
         if self.number == 0 && self.line.starts_with(BYTE_ORDER_MARK) {
             self.line.drain(..BYTE_ORDER_MARK.len());
         }
         self.number += 1;
-        Ok(true)
+        true
     }
 }
 
-/// Judges a line by itself.
-fn judge(scanner: &mut Scanner, line: &[u8]) -> Judged {
+/// Judges a line by itself; `is_cut` if the source broke off in it.
+fn judge(scanner: &mut Scanner, line: &[u8], is_cut: bool) -> Judged {
     if line.iter().all(|&byte| json_text::is_whitespace(byte)) {
         return Judged::Blank;
     }
     scanner.restart();
-    if let Err(fault) = scanner.line(line) {
+    let fault = scanner.line(line).err();
+    let end = fault.map_or(line.len(), |fault| fault.column - 1);
+    if is_cut && let Some(array) = cut_document(scanner, end) {
+        return Judged::Document { array, cut: Some(end) };
+    }
+    if let Some(fault) = fault {
         return Judged::NotARecord(NotARecord::NotJson(fault));
     }
     let top = scanner.top();
     match (scanner.is_whole(), top.is_object) {
         (true, true) => match (top.keys, top.records) {
-            (1, Some(array)) => Judged::Document(array),
+            (1, Some(array)) => Judged::Document { array, cut: None },
             _ => Judged::Record,
         },
         (false, true) => Judged::Beginning,
         (true, false) => Judged::NotARecord(NotARecord::NotAnObject),
         (false, false) => Judged::NotARecord(NotARecord::CutOff),
     }
+}
+
+/// Where the array of a `Records` document begins that is no whole text, but JSON up to `end`.
+fn cut_document(scanner: &Scanner, end: usize) -> Option<usize> {
+    let top = scanner.top();
+    top.records.filter(|&array| !scanner.is_whole() && top.keys == 1 && array < end)
 }
 
 /// Where the line that begins at `start` ends, its line end included.

@@ -6,26 +6,22 @@ mod args;
 mod commands;
 mod warning;
 
-use std::io::{self, Write};
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use crate::args::{Cli, Command, Rules};
+use crate::commands::standard_output;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_max_level(tracing::Level::INFO)
-        .event_format(warning::Plain)
-        .init();
+    warning::init();
     match run(cli.command) {
         Ok(code) => code,
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if standard_output::failure(&error) == Some(ErrorKind::BrokenPipe) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nowhere to say it if standard error is closed.
-            let _ = writeln!(io::stderr(), "firstseen: {error:#}");
+            warning::tell(&error);
             ExitCode::from(2)
         }
     }
@@ -40,10 +36,4 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Bench(args) => commands::bench::run(&args),
         Command::Sample(args) => commands::sample::run(&args),
     }
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe))
 }

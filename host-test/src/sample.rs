@@ -5,7 +5,7 @@
 //! AS name of AWS itself. Records with an address carry `source.as.organization.name` at their root, as a GeoIP step of
 //! a pipeline writes it.
 //!
-//! The story, five days from [`START`] on:
+//! The story, a week from [`START`] on:
 //! - Everyday calls of users, of single-sign-on sessions, of instances and of services. `ci-deploy` and `terraform` check
 //!   their identity every day; so does the instance in the office network, which leaves through the company's provider.
 //! - Day 4, morning: the credentials of the web frontend's instance role are stolen and tried from a hosting provider:
@@ -21,10 +21,10 @@ use jiff::Timestamp;
 pub const START: i64 = 1_772_409_600_000;
 
 /// How many days it lasts.
-pub const DAYS: i64 = 5;
+pub const DAYS: i64 = 7;
 
 /// The events that [`events`] makes at least, however few are asked for: the story.
-pub const STORY_EVENTS: usize = 52;
+pub const STORY_EVENTS: usize = 68;
 
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
@@ -637,7 +637,7 @@ mod tests {
         assert_eq!(events.len(), 2_000);
         let times: Vec<&str> = events.iter().map(|event| event["eventTime"].as_str().unwrap()).collect();
         assert!(times.is_sorted());
-        assert!(times[0] >= "2026-03-02T00:00:00Z" && times[1_999] < "2026-03-07");
+        assert!(times[0] >= "2026-03-02T00:00:00Z" && times[1_999] < "2026-03-09");
         let mut ids: Vec<&str> = events.iter().map(|event| event["eventID"].as_str().unwrap()).collect();
         ids.sort_unstable();
         ids.dedup();
@@ -659,14 +659,14 @@ mod tests {
         assert_eq!(checks(HOSTING, FRONTEND.1), 1);
         assert_eq!(checks(HOSTING, "backup-operator/restore"), 1);
         assert_eq!(checks(HOSTING, "user/svc-reporting"), 1);
-        assert_eq!(checks(OFFICE, "user/ci-deploy"), 25);
-        assert_eq!(checks(COMPANY_UPLINK, INSTANCES[4].1), 10);
+        assert_eq!(checks(OFFICE, "user/ci-deploy"), 35);
+        assert_eq!(checks(COMPANY_UPLINK, INSTANCES[4].1), 14);
     }
 
     #[test]
     fn everyday_calls_add_no_identity_checks() {
         let checks = parsed(5_000, 3).iter().filter(|event| event["eventName"] == "GetCallerIdentity").count();
         assert_eq!(checks, parsed(0, 3).iter().filter(|event| event["eventName"] == "GetCallerIdentity").count());
-        assert_eq!(checks, 45);
+        assert_eq!(checks, 61);
     }
 }

@@ -1,15 +1,14 @@
-//! The part of WASI (`wasi_snapshot_preview1`) that the module may use.
+//! The part of WASI (`wasi_snapshot_preview1`) that the module imports.
 //!
 //! In: the guest's memory and the arguments of its call. Out: bytes in that memory and WASI's error number. The guest sees
 //! its three standard streams and, where it was given one, the configuration directory as preopen [`DIRECTORY`]; in it,
 //! files with plain names.
 //! Bounds: every pointer is checked against the memory; at most [`MAX_OPEN`] files are open; nothing panics. Not here:
-//! sub-directories, links that the guest did not ask to follow, sockets, the environment, arguments.
+//! sub-directories, links that the guest did not ask to follow, and whatever else WASI has.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// The file descriptor of the configuration directory.
 pub const DIRECTORY: u32 = 3;
@@ -116,13 +115,6 @@ mod flags {
     pub(super) const FD_APPEND: u32 = 1;
 }
 
-/// File types of `fd_filestat_get`.
-mod file_type {
-    pub(super) const CHARACTER_DEVICE: u8 = 2;
-    pub(super) const DIRECTORY: u8 = 3;
-    pub(super) const REGULAR_FILE: u8 = 4;
-}
-
 /// Where the guest's standard output and standard error go.
 #[derive(Debug)]
 pub enum Stderr {
@@ -132,14 +124,13 @@ pub enum Stderr {
     Capture(Vec<u8>),
 }
 
-/// One guest's files, streams and clock.
+/// One guest's files and streams.
 #[derive(Debug)]
 pub struct Wasi {
     directory: Option<PathBuf>,
     files: Vec<Option<OpenFile>>,
     /// Where the guest's fd 1 and fd 2 go.
     pub stderr: Stderr,
-    started: Instant,
 }
 
 #[derive(Debug)]
@@ -154,7 +145,7 @@ struct OpenFile {
 impl Wasi {
     /// Files in `directory`, or none at all.
     pub fn new(directory: Option<PathBuf>, stderr: Stderr) -> Self {
-        Wasi { directory, files: Vec::new(), stderr, started: Instant::now() }
+        Wasi { directory, files: Vec::new(), stderr }
     }
 
     /// `fd_write`: writes the buffers one after another and stores how many bytes that were.
@@ -169,10 +160,7 @@ impl Wasi {
                     Stderr::Capture(captured) => captured.extend_from_slice(bytes),
                 },
                 _ => {
-                    let open = self.file(fd)?;
-                    if !open.writable {
-                        return Err(Errno::NotCapable);
-                    }
+                    let open = self.writable(fd)?;
                     // A file opened to append goes to its end by itself.
                     let start = match open.append {
                         true => open.file.seek(SeekFrom::End(0))?,
@@ -198,101 +186,11 @@ impl Wasi {
         store(memory, read, &total.to_le_bytes())
     }
 
-    /// `fd_pread`: `fd_read` at an offset, which leaves the descriptor's own position alone.
-    pub fn fd_pread(
-        &mut self,
-        memory: &mut [u8],
-        fd: u32,
-        vectors: u32,
-        count: u32,
-        offset: u64,
-        read: u32,
-    ) -> Outcome {
-        let total = self.readable(fd)?.read_at(memory, vectors, count, offset)?;
-        store(memory, read, &total.to_le_bytes())
-    }
-
-    /// `fd_pwrite`: `fd_write` to a file at an offset, which leaves the descriptor's own position alone.
-    pub fn fd_pwrite(
-        &mut self,
-        memory: &mut [u8],
-        fd: u32,
-        vectors: u32,
-        count: u32,
-        offset: u64,
-        written: u32,
-    ) -> Outcome {
-        let open = self.writable(fd)?;
-        let mut total = 0u32;
-        for index in 0..count {
-            let buffer = vector(memory, vectors, index)?;
-            let bytes = memory.get(buffer).ok_or(Errno::Fault)?;
-            open.file.seek(SeekFrom::Start(offset.saturating_add(u64::from(total))))?;
-            open.file.write_all(bytes)?;
-            total = total.wrapping_add(bytes.len() as u32);
-        }
-        store(memory, written, &total.to_le_bytes())
-    }
-
-    /// `fd_datasync`: what was written to the file is on the disk when this returns; of the directory, its entries.
-    pub fn fd_datasync(&mut self, fd: u32) -> Outcome {
-        match fd {
-            DIRECTORY => Ok(File::open(self.directory(fd)?)?.sync_all()?),
-            _ => Ok(self.file(fd)?.file.sync_data()?),
-        }
-    }
-
     /// `fd_close`.
     pub fn fd_close(&mut self, fd: u32) -> Outcome {
         self.file(fd)?;
         self.files[(fd - FIRST_FILE) as usize] = None;
         Ok(())
-    }
-
-    /// `fd_filestat_get`: type, size and times of what is open. Device and inode numbers are 0.
-    pub fn fd_filestat_get(&mut self, memory: &mut [u8], fd: u32, buffer: u32) -> Outcome {
-        let (kind, size, modified) = match fd {
-            0..=2 => (file_type::CHARACTER_DEVICE, 0, 0),
-            DIRECTORY => {
-                let metadata = fs::metadata(self.directory(fd)?)?;
-                (file_type::DIRECTORY, metadata.len(), modified(&metadata))
-            }
-            _ => {
-                let metadata = self.file(fd)?.file.metadata()?;
-                (file_type::REGULAR_FILE, metadata.len(), modified(&metadata))
-            }
-        };
-        // dev, ino, filetype and padding, nlink, size, then the times of access, modification and change.
-        let mut stat = [0u8; 64];
-        stat[16] = kind;
-        stat[24] = 1;
-        stat[32..40].copy_from_slice(&size.to_le_bytes());
-        for time in [40, 48, 56] {
-            stat[time..time + 8].copy_from_slice(&modified.to_le_bytes());
-        }
-        store(memory, buffer, &stat)
-    }
-
-    /// `fd_filestat_set_size`.
-    pub fn fd_filestat_set_size(&mut self, fd: u32, size: u64) -> Outcome {
-        Ok(self.writable(fd)?.file.set_len(size)?)
-    }
-
-    /// `fd_prestat_get`: that [`DIRECTORY`] is a preopened directory, and how long its name is.
-    pub fn fd_prestat_get(&mut self, memory: &mut [u8], fd: u32, buffer: u32) -> Outcome {
-        let length = self.directory_name(fd)?.len() as u32;
-        let mut prestat = [0u8; 8];
-        prestat[4..].copy_from_slice(&length.to_le_bytes());
-        store(memory, buffer, &prestat)
-    }
-
-    /// `fd_prestat_dir_name`: the directory's name as the operator gave it, without a NUL.
-    pub fn fd_prestat_dir_name(&mut self, memory: &mut [u8], fd: u32, buffer: u32, length: u32) -> Outcome {
-        let name = self.directory_name(fd)?;
-        if name.len() > length as usize {
-            return Err(Errno::NameTooLong);
-        }
-        store(memory, buffer, name.as_bytes())
     }
 
     /// `path_open`: opens a file of the configuration directory and stores its descriptor.
@@ -351,25 +249,6 @@ impl Wasi {
         Ok(())
     }
 
-    /// `path_rename`, both names in the configuration directory; what stood under the new name is replaced.
-    pub fn path_rename(
-        &mut self,
-        memory: &[u8],
-        old_directory: u32,
-        old: (u32, u32),
-        new_directory: u32,
-        new: (u32, u32),
-    ) -> Outcome {
-        let old = self.path(memory, old_directory, old)?;
-        let new = self.path(memory, new_directory, new)?;
-        Ok(fs::rename(old, new)?)
-    }
-
-    /// `path_unlink_file`.
-    pub fn path_unlink_file(&mut self, memory: &[u8], directory: u32, name: (u32, u32)) -> Outcome {
-        Ok(fs::remove_file(self.path(memory, directory, name)?)?)
-    }
-
     /// `random_get`: bytes of the operating system's random source.
     pub fn random_get(&mut self, memory: &mut [u8], buffer: u32, length: u32) -> Outcome {
         let range = range(buffer, length);
@@ -377,26 +256,11 @@ impl Wasi {
         getrandom::fill(bytes).map_err(|_| Errno::Io)
     }
 
-    /// `clock_time_get` in nanoseconds: 0 is the time since 1970, 1 a clock that never goes back.
-    pub fn clock_time_get(&mut self, memory: &mut [u8], clock: u32, time: u32) -> Outcome {
-        let now = match clock {
-            0 => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
-            1 => self.started.elapsed(),
-            _ => return Err(Errno::Invalid),
-        };
-        let nanoseconds = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
-        store(memory, time, &nanoseconds.to_le_bytes())
-    }
-
     fn directory(&self, fd: u32) -> Result<&PathBuf, Errno> {
         match &self.directory {
             Some(directory) if fd == DIRECTORY => Ok(directory),
             _ => Err(Errno::BadDescriptor),
         }
-    }
-
-    fn directory_name(&self, fd: u32) -> Result<String, Errno> {
-        Ok(self.directory(fd)?.to_string_lossy().into_owned())
     }
 
     fn file(&mut self, fd: u32) -> Result<&mut OpenFile, Errno> {
@@ -461,16 +325,6 @@ impl OpenFile {
         }
         Ok(total)
     }
-}
-
-/// Nanoseconds since 1970; 0 where the file system keeps no such time.
-fn modified(metadata: &fs::Metadata) -> u64 {
-    metadata
-        .modified()
-        .ok()
-        .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
-        .and_then(|time| u64::try_from(time.as_nanos()).ok())
-        .unwrap_or(0)
 }
 
 /// The range of the memory that a pointer and a length mean; `get` of a slice does the checking.

@@ -15,6 +15,7 @@ use firstseen::sample::{self, Call, Caller, Random};
 use serde::Serialize;
 
 use crate::args;
+use crate::commands::standard_output::StandardOutput;
 
 const TAG: &[u8] = b"aws.cloudtrail";
 
@@ -104,13 +105,14 @@ pub(crate) fn run(args: &args::Bench) -> anyhow::Result<ExitCode> {
         memory_bytes: memory_after_calls(&module, Generation::Current)?,
         memory_bytes_without_frees: memory_after_calls(&module, Generation::Leaking)?,
     };
-    let mut out = io::stdout().lock();
+    let mut out = StandardOutput::new();
     if args.json {
-        serde_json::to_writer(&mut out, &report)?;
+        serde_json::to_writer(&mut out, &report).map_err(io::Error::from)?;
         writeln!(out)?;
     } else {
         report.print(&mut out)?;
     }
+    out.flush()?;
     Ok(ExitCode::SUCCESS)
 }
 

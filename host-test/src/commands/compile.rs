@@ -12,7 +12,9 @@ use firstseen_engine::rule::diagnostic::Diagnostic;
 use firstseen_engine::rule::{Pack, Rule};
 
 use crate::args;
-use crate::commands::counted;
+use crate::commands::standard_output::StandardOutput;
+use crate::commands::{counted, exit_code};
+use crate::warning;
 
 /// Compiles a configuration directory and writes its pack.
 pub(crate) fn run(args: &args::Compile) -> anyhow::Result<ExitCode> {
@@ -20,36 +22,47 @@ pub(crate) fn run(args: &args::Compile) -> anyhow::Result<ExitCode> {
     let pack = match sources.compile() {
         Ok(pack) => pack,
         Err(refused) => {
-            report(&refused)?;
+            report(&refused);
             let pack = args.dir.join(configuration::PACK);
             bail!("{} not written: {}", pack.display(), counted(refused.len(), "refusal"));
         }
     };
     let path = configuration::write_pack(&args.dir, &pack)?;
-    let mut out = io::stdout().lock();
+    let mut out = StandardOutput::new();
     writeln!(out, "{}: {}", path.display(), counted(pack.rules.len(), "rule"))?;
     list(&mut out, &pack)?;
+    out.flush()?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Compiles files and directories, each by itself, and writes nothing.
+/// Compiles files and directories, each by itself, and writes nothing. A path that cannot be read does not keep the next
+/// one from being checked.
 pub(crate) fn check(args: &args::Check) -> anyhow::Result<ExitCode> {
-    let mut code = ExitCode::SUCCESS;
+    let mut out = StandardOutput::new();
+    let mut code = 0;
+    let mut written = Ok(());
     for path in &args.paths {
-        let compiled = compile(path)?;
-        match compiled {
-            Ok(pack) => {
-                let mut out = io::stdout().lock();
-                writeln!(out, "{}: {}, none refused", path.display(), counted(pack.rules.len(), "rule"))?;
-                list(&mut out, &pack)?;
+        match compile(path) {
+            // What refuses the next path is worth knowing also where nobody reads what was not refused.
+            Ok(Ok(pack)) if written.is_ok() => written = tell(&mut out, path, &pack),
+            Ok(Ok(_)) => {}
+            Ok(Err(refused)) => {
+                report(&refused);
+                code = code.max(1);
             }
-            Err(refused) => {
-                report(&refused)?;
-                code = ExitCode::FAILURE;
+            Err(error) => {
+                warning::tell(&error);
+                code = 2;
             }
         }
     }
-    Ok(code)
+    exit_code(code, written)
+}
+
+fn tell(out: &mut StandardOutput, path: &Path, pack: &Pack) -> anyhow::Result<()> {
+    writeln!(out, "{}: {}, none refused", path.display(), counted(pack.rules.len(), "rule"))?;
+    list(out, pack)?;
+    Ok(out.flush()?)
 }
 
 /// A configuration directory with the built-in rules, any other directory or file without.
@@ -57,27 +70,27 @@ fn compile(path: &Path) -> anyhow::Result<Result<Pack, Vec<Diagnostic>>> {
     if !path.is_dir() {
         let sources = match path.file_name() {
             Some(name) if name == configuration::SETTINGS => {
-                // Settings name the built-in rules.
-                let sources = Sources { settings: Some(configuration::read_text(path)?), rules: Vec::new() };
-                return Ok(sources.compile());
+                // Settings name the built-in rules and those of their directory.
+                let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+                return Ok(Sources::read(directory.unwrap_or(Path::new(".")))?.compile());
             }
             _ => Sources { settings: None, rules: vec![configuration::read_text(path)?] },
         };
         return Ok(sources.compile_with(&[]));
     }
-    if path.join(configuration::SETTINGS).exists() || path.join(configuration::RULES).exists() {
+    if configuration::is_configuration(path)? {
         return Ok(Sources::read(path)?.compile());
     }
     let sources = Sources { settings: None, rules: configuration::read_rules(path)? };
     Ok(sources.compile_with(&[]))
 }
 
-fn report(refused: &[Diagnostic]) -> io::Result<()> {
+fn report(refused: &[Diagnostic]) {
     let mut err = io::stderr().lock();
     for diagnostic in refused {
-        writeln!(err, "{diagnostic}")?;
+        // Nowhere to say it if standard error is closed; the exit code says that there is something.
+        let _ = writeln!(err, "{diagnostic}");
     }
-    Ok(())
 }
 
 /// One line a rule: type, window, severity, name.

@@ -2,16 +2,19 @@
 //!
 //! In: files. Out: on standard output the alerts, each as a few lines, and a summary; with `--json` one object per alert.
 //! Bounds: all records are held in memory, for they must be sorted. A record without an event time comes right after the
-//! one before it. Lines that are no record are left out, with a warning. Not here: the detections.
+//! one before it. Lines that are no record are left out, with a warning. What cannot be read or replayed is told, does not
+//! keep the rest from it, and makes the exit code 2. Not here: the detections.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufWriter, Write};
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use firstseen::alerts::{self, Alert};
-use firstseen::guest::{Answer, Entry, Options};
+use firstseen::guest::{Answer, Entry, Instance, Options};
 use firstseen::{configuration, input, module_file};
 use firstseen_engine::event::{Identity, IdentityReader};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -20,7 +23,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::args;
-use crate::commands::{counted, grouped};
+use crate::commands::standard_output::StandardOutput;
+use crate::commands::{self, NO_EVENT, counted, grouped};
+use crate::warning::{self, LineWarnings};
 
 /// The tag that the module is told.
 const TAG: &[u8] = b"replay";
@@ -34,6 +39,9 @@ struct Record {
     time: i64,
     /// Absent if the record holds no CloudTrail event.
     identity: Option<Identity>,
+    /// Which of the files it is of, from 0, and on which line.
+    file: usize,
+    line: u64,
     text: Vec<u8>,
 }
 
@@ -60,71 +68,120 @@ struct Summary {
 }
 
 pub(crate) fn run(args: &args::Replay) -> anyhow::Result<ExitCode> {
-    if let Some(dir) = &args.dir {
-        configuration::check_directory(dir)?;
-    }
+    commands::check_configuration(args.dir.as_deref())?;
     let module = module_file::load(args.module.as_deref(), &Options::default())?;
-    let mut instance = module.instantiate(args.dir.as_deref())?;
+    let instance = module.instantiate(args.dir.as_deref())?;
     let settings = configuration::settings(args.dir.as_deref())?;
-    let mut records = read(args, &IdentityReader::new(&settings))?;
+    let identities = IdentityReader::new(&settings);
+    let mut records = Vec::new();
+    let mut failed = false;
+    for (index, file) in args.files.iter().enumerate() {
+        if let Err(error) = read(file, index, &identities, &mut records) {
+            warning::tell(&error);
+            failed = true;
+        }
+    }
+    if failed && records.is_empty() {
+        return Ok(ExitCode::from(2));
+    }
     records.sort_by_key(|record| record.time);
 
-    let mut summary = Summary::default();
-    let mut out = BufWriter::new(io::stdout().lock());
-    let progress = progress(records.len());
-    let start = Instant::now();
-    for (index, record) in records.iter().enumerate() {
-        if index % PROGRESS_STEP == 0 {
-            progress.set_position(index as u64);
-        }
-        summary.count(record);
-        let (sec, nsec) = arrival(record.time);
-        let answer = instance.call(Entry::Firstseen, TAG, sec, nsec, &record.text)?;
-        let Answer::Changed(changed) = answer else {
-            continue;
-        };
-        let appended = alerts::appended(&changed, &settings.output_key)
-            .with_context(|| format!("the module changed a record but appended no {:?} to it", settings.output_key))?;
-        summary.tagged += usize::from(!appended.alerts.is_empty());
-        summary.suppressed += appended.suppressed.len();
-        for text in appended.alerts {
-            let alert = Alert::read(text).with_context(|| format!("an alert has another shape: {}", text.get()))?;
-            match args.json {
-                true => print_json(&mut out, record, text)?,
-                false => progress.suspend(|| print(&mut out, record, &alert))?,
-            }
-            *summary.alerts.entry((alert.rule.name, alert.severity)).or_default() += 1;
-        }
-    }
-    summary.took = start.elapsed();
-    progress.finish_and_clear();
-    if !args.json {
-        summary.print(&mut out)?;
-    }
-    out.flush()?;
-    Ok(ExitCode::SUCCESS)
+    let warnings = args.files.iter().map(|file| LineWarnings::new(file)).collect();
+    let out = StandardOutput::new();
+    let mut replay =
+        Replay { args, output_key: settings.output_key, instance, out, warnings, summary: Summary::default(), failed };
+    let written = replay.run(&records);
+    commands::exit_code(if replay.failed { 2 } else { 0 }, written)
 }
 
-/// All records of all files, in their order there.
-fn read(args: &args::Replay, identities: &IdentityReader) -> anyhow::Result<Vec<Record>> {
-    let mut found: Vec<Record> = Vec::new();
-    for file in &args.files {
-        let name = file.display();
-        let cannot = || format!("cannot read {name}");
-        let source = input::open(file).with_context(cannot)?;
-        let mut records = input::Records::new(source).with_context(cannot)?;
-        while let Some(record) = records.next().with_context(cannot)? {
-            if let Some(reason) = record.fault {
-                tracing::warn!("{name}:{}: {reason}; the line is left out", record.line);
-                continue;
-            }
-            let identity = identities.read(record.text);
-            let time = identity.as_ref().and_then(|identity| identity.event_time);
-            let time = time.or(found.last().map(|before| before.time)).unwrap_or(i64::MIN);
-            found.push(Record { time, identity, text: record.text.to_vec() });
+/// Appends all records of a file, in their order there; those before an error, too.
+fn read(file: &Path, index: usize, identities: &IdentityReader, found: &mut Vec<Record>) -> anyhow::Result<()> {
+    let cannot = || format!("cannot read {}", file.display());
+    let source = input::open(file).with_context(cannot)?;
+    let mut records = input::Records::new(source).with_context(cannot)?;
+    let mut bad_lines = LineWarnings::new(file);
+    while let Some(record) = records.next().with_context(cannot)? {
+        if let Some(reason) = record.fault {
+            bad_lines.tell(record.line, format_args!("{reason}; the line is left out"));
+            continue;
         }
+        let identity = identities.read(record.text);
+        let time = identity.as_ref().and_then(|identity| identity.event_time);
+        let time = time.or(found.last().map(|before| before.time)).unwrap_or(i64::MIN);
+        found.push(Record { time, identity, file: index, line: record.line, text: record.text.to_vec() });
     }
-    Ok(found)
+    Ok(())
+}
+
+/// A replay on its way.
+struct Replay<'a> {
+    args: &'a args::Replay,
+    output_key: String,
+    instance: Instance,
+    out: StandardOutput,
+    /// Of the records of each file that the module failed on, or whose alerts cannot be shown.
+    warnings: Vec<LineWarnings>,
+    summary: Summary,
+    /// Whether a file could not be read or a record not be replayed.
+    failed: bool,
+}
+
+impl Replay<'_> {
+    /// Replays the records, which are in the order of time; an error is one of standard output.
+    fn run(&mut self, records: &[Record]) -> anyhow::Result<()> {
+        let progress = progress(records.len());
+        let start = Instant::now();
+        for (index, record) in records.iter().enumerate() {
+            if index % PROGRESS_STEP == 0 {
+                progress.set_position(index as u64);
+            }
+            self.summary.count(record);
+            let (sec, nsec) = arrival(record.time);
+            match self.instance.call(Entry::Firstseen, TAG, sec, nsec, &record.text) {
+                Ok(Answer::Changed(changed)) => progress.suspend(|| self.show(record, &changed))?,
+                Ok(Answer::Untouched | Answer::Dropped) => {}
+                Err(error) => progress.suspend(|| {
+                    self.warn(record, format_args!("{error}; the module starts anew with no history"));
+                }),
+            }
+        }
+        self.summary.took = start.elapsed();
+        progress.finish_and_clear();
+        if !self.args.json {
+            self.summary.print(&mut self.out)?;
+        } else if self.summary.records > 0 && self.summary.events == 0 {
+            tracing::warn!("{NO_EVENT}");
+        }
+        Ok(self.out.flush()?)
+    }
+
+    /// Prints the alerts that the module appended to a record.
+    fn show(&mut self, record: &Record, changed: &[u8]) -> io::Result<()> {
+        let Some(appended) = alerts::appended(&record.text, changed, &self.output_key) else {
+            let key = self.output_key.clone();
+            self.warn(record, format_args!("the module changed the record but appended no {key:?} that can be read"));
+            return Ok(());
+        };
+        self.summary.tagged += usize::from(!appended.alerts.is_empty());
+        self.summary.suppressed += appended.suppressed.len();
+        for text in appended.alerts {
+            let Some(alert) = Alert::read(text) else {
+                self.warn(record, format_args!("an alert has another shape: {}", text.get()));
+                continue;
+            };
+            match self.args.json {
+                true => print_json(&mut self.out, record, text)?,
+                false => print(&mut self.out, record, &alert)?,
+            }
+            *self.summary.alerts.entry((alert.rule.name, alert.severity)).or_default() += 1;
+        }
+        Ok(())
+    }
+
+    fn warn(&mut self, record: &Record, what: impl Display) {
+        self.failed = true;
+        self.warnings[record.file].tell(record.line, what);
+    }
 }
 
 /// The event time as the module is told it: seconds and nanoseconds since 1970.
@@ -219,6 +276,9 @@ impl Summary {
         writeln!(out, "{}, {}", counted(self.records, "record"), counted(self.events, "CloudTrail event"))?;
         if let (Some(first), Some(last)) = (self.first.and_then(rfc3339), self.last.and_then(rfc3339)) {
             writeln!(out, "from {first} to {last}")?;
+        }
+        if self.records > 0 && self.events == 0 {
+            writeln!(out, "{NO_EVENT}")?;
         }
         let alerts: usize = self.alerts.values().sum();
         writeln!(

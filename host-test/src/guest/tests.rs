@@ -247,13 +247,16 @@ fn the_guest_searches_with_the_host_s_functions() {
 fn what_the_guest_says_when_it_refuses_to_start_is_the_error() {
     let imports = r#"(import "wasi_snapshot_preview1" "fd_write"
         (func $fd_write (param i32 i32 i32 i32) (result i32)))"#;
-    let items = r#"(data (i32.const 16) "\20\00\00\00\0c\00\00\00") (data (i32.const 32) "pack damaged")
+    let items = r#"(data (i32.const 16) "\20\00\00\00\2b\00\00\00") (data (i32.const 32) "firstseen: pack damaged\0afirstseen:  mend it\0a")
         (func (export "_initialize")
             (drop (call $fd_write (i32.const 2) (i32.const 16) (i32.const 1) (i32.const 64)))
             (unreachable))"#;
     let module = Module::compile(&guest(imports, items, PASS_THROUGH), &Options::default());
-    let error = module.unwrap().instantiate(None).unwrap_err();
-    assert_eq!(error.to_string(), "the module refused to start: pack damaged");
+    let module = module.unwrap();
+    let error = module.instantiate(None).unwrap_err();
+    assert_eq!(error.to_string(), "the module refused to start: pack damaged mend it");
+    let error = module.instantiate(Some(Path::new("/some/where"))).unwrap_err();
+    assert_eq!(error.to_string(), "the module refused to start in /some/where: pack damaged mend it");
 }
 
 #[test]

@@ -141,6 +141,88 @@ fn gzip_is_known_by_its_bytes_and_may_have_several_members() {
     assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
 }
 
+/// Gives out its bytes, and then an error.
+struct Broken<'a>(&'a [u8]);
+
+impl Read for Broken<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.0.read(buffer)? {
+            0 => Err(io::ErrorKind::ConnectionReset.into()),
+            n => Ok(n),
+        }
+    }
+}
+
+/// What is given out before the error, and that nothing is behind it.
+fn read_broken(text: &str) -> Vec<(String, u64, String)> {
+    let mut records = Records::new(Broken(text.as_bytes())).unwrap();
+    let mut found = Vec::new();
+    let error = loop {
+        match records.next() {
+            Ok(Some(Record { text, line, fault })) => {
+                let fault = fault.map(|fault| fault.to_string()).unwrap_or_default();
+                found.push((String::from_utf8_lossy(text).into_owned(), line, fault));
+            }
+            Ok(None) => panic!("the error is missing after {found:?}"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    assert!(matches!(records.next(), Ok(None)));
+    found
+}
+
+#[test]
+fn what_was_read_before_a_source_breaks_off_is_given_out() {
+    let cut_off = "JSON that ends too early".to_owned();
+    for (text, whole, rest) in [
+        ("{\"a\":1}\n{\"b\":2}\n", vec![("{\"a\":1}", 1), ("{\"b\":2}", 2)], None),
+        ("{\"a\":1}\n{\"b\":2}", vec![("{\"a\":1}", 1), ("{\"b\":2}", 2)], None),
+        ("{\"a\":1}\n{\"b\":", vec![("{\"a\":1}", 1)], Some(("{\"b\":", 2))),
+        ("{\"a\":1}\n{\n\"b\":", vec![("{\"a\":1}", 1)], Some(("{", 2))),
+        (
+            r#"{"Records":[{"a":1}, {"b":[2]},{"c":"x"#,
+            vec![(r#"{"a":1}"#, 1), (r#"{"b":[2]}"#, 1)],
+            Some((r#"{"c":"x"#, 1)),
+        ),
+        (r#"{"Records":[{"a":1}, "#, vec![(r#"{"a":1}"#, 1)], None),
+        (r#"{"Records":[{"a":1},{"b":tru"#, vec![(r#"{"a":1}"#, 1)], Some((r#"{"b":tru"#, 1))),
+        (r#"{"Records":[{"a":1}]}"#, vec![(r#"{"a":1}"#, 1)], None),
+        ("{\"Records\": [\n{ \"a\":1},\n {\"b\":\n", vec![("{\"a\":1}", 1)], Some(("{\"b\":", 1))),
+        ("{\"Records\": [\n{ \"a\":1},\n {\"b\":\"x", vec![("{\"a\":1}", 1)], Some(("{\"b\":\"x", 1))),
+        (r#"{"Records":[{"a" 1},{"b":2}"#, vec![], Some((r#"{"a" 1},{"b":2}"#, 1))),
+    ] {
+        let mut expected = good(&whole);
+        expected.extend(rest.map(|(text, line)| (text.to_owned(), line, cut_off.clone())));
+        let mut found = read_broken(text);
+        // A text over several lines that is no document is judged line by line.
+        found.truncate(expected.len());
+        assert_eq!(found, expected, "{text}");
+    }
+    assert_eq!(read_broken("{\"a\":1"), [("{\"a\":1".to_owned(), 1, cut_off)]);
+}
+
+#[test]
+fn a_gzipped_cloudtrail_file_that_is_cut_gives_its_whole_records() {
+    let records: Vec<String> = (0..2000).map(|id| format!(r#"{{"eventID":"{id}","padding":{}}}"#, id * 7919)).collect();
+    let packed = gzip(format!(r#"{{"Records":[{}]}}"#, records.join(",")).as_bytes());
+    let mut reader = Records::new(&packed[..packed.len() / 2]).unwrap();
+    let (mut found, mut cut) = (0, 0);
+    let error = loop {
+        match reader.next() {
+            Ok(Some(Record { text, fault: None, .. })) => {
+                assert_eq!(str::from_utf8(text).unwrap(), records[found]);
+                found += 1;
+            }
+            Ok(Some(_)) => cut += 1,
+            Ok(None) => panic!("it is cut"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    assert!(found > 100 && found < 2000 && cut <= 1, "{found} records, {cut} cut");
+}
+
 #[test]
 fn a_deeply_nested_line_is_a_record() {
     let text = format!("{{\"a\":{}1{}}}", "[".repeat(10_000), "]".repeat(10_000));

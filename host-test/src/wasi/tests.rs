@@ -18,7 +18,6 @@ struct Guest {
 
 /// Where the tests put a name, a result, the list of buffers, and the buffer itself.
 const NAME: u32 = 0;
-const OTHER_NAME: u32 = 256;
 const RESULT: u32 = 600;
 const VECTORS: u32 = 700;
 const BUFFER: u32 = 800;
@@ -63,52 +62,26 @@ impl Guest {
         self.wasi.fd_read(&mut self.memory, fd, VECTORS, 1, RESULT)?;
         Ok(self.memory[BUFFER as usize..][..self.result() as usize].to_vec())
     }
-
-    fn stat(&mut self, fd: u32) -> Result<(u8, u64), Errno> {
-        self.wasi.fd_filestat_get(&mut self.memory, fd, BUFFER)?;
-        let stat = &self.memory[BUFFER as usize..][..64];
-        Ok((stat[16], u64::from_le_bytes(*stat[32..].first_chunk().unwrap())))
-    }
 }
 
 #[test]
-fn a_file_is_made_written_read_sized_renamed_and_removed() {
+fn a_file_is_made_written_and_read() {
     let mut guest = Guest::new();
-    assert_eq!(guest.open("state", 0, READ, 0), Err(Errno::NoEntry));
-    let fd = guest.open("state", 1, ALL, 0).unwrap();
+    assert_eq!(guest.open("file", 0, READ, 0), Err(Errno::NoEntry));
+    let fd = guest.open("file", 1, ALL, 0).unwrap();
     assert_eq!(fd, 4);
     assert_eq!(guest.write(fd, b"hello "), Ok(6));
     assert_eq!(guest.write(fd, b"world"), Ok(5));
     assert_eq!(guest.read(fd, 100).unwrap(), b"", "behind what was written");
-    assert_eq!(guest.stat(fd), Ok((4, 11)));
-
-    guest.put(BUFFER, b"W");
-    guest.vector(BUFFER, 1);
-    assert_eq!(guest.wasi.fd_pwrite(&mut guest.memory, fd, VECTORS, 1, 6, RESULT), Ok(()));
-    guest.vector(BUFFER, 2);
-    assert_eq!(guest.wasi.fd_pread(&mut guest.memory, fd, VECTORS, 1, 6, RESULT), Ok(()));
-    assert_eq!((guest.result(), &guest.memory[800..802]), (2, b"Wo".as_slice()));
-    assert_eq!(guest.write(fd, b"!"), Ok(1), "the position is where fd_write left it");
-
-    assert_eq!(fs::read(guest.directory.path().join("state")).unwrap(), b"hello World!");
-
-    assert_eq!(guest.wasi.fd_filestat_set_size(fd, 5), Ok(()));
-    assert_eq!(guest.wasi.fd_datasync(fd), Ok(()));
-    assert_eq!(guest.wasi.fd_datasync(DIRECTORY), Ok(()));
+    assert_eq!(fs::read(guest.directory.path().join("file")).unwrap(), b"hello world");
     assert_eq!(guest.wasi.fd_close(fd), Ok(()));
     assert_eq!(guest.wasi.fd_close(fd), Err(Errno::BadDescriptor));
 
-    let old = guest.put(NAME, b"state");
-    let new = guest.put(OTHER_NAME, b"state.old");
-    assert_eq!(guest.wasi.path_rename(&guest.memory, DIRECTORY, old, DIRECTORY, new), Ok(()));
-    assert_eq!(fs::read(guest.directory.path().join("state.old")).unwrap(), b"hello");
-    let fd = guest.open("state.old", 0, READ, 0).unwrap();
+    let fd = guest.open("file", 0, READ, 0).unwrap();
     assert_eq!(fd, 4, "the number is free again");
     assert_eq!(guest.read(fd, 3).unwrap(), b"hel");
-    assert_eq!(guest.read(fd, 100).unwrap(), b"lo");
-    assert_eq!(guest.wasi.path_unlink_file(&guest.memory, DIRECTORY, new), Ok(()));
-    assert_eq!(guest.wasi.path_unlink_file(&guest.memory, DIRECTORY, new), Err(Errno::NoEntry));
-    assert_eq!(fs::read_dir(guest.directory.path()).unwrap().count(), 0);
+    assert_eq!(guest.read(fd, 100).unwrap(), b"lo world");
+    assert_eq!(guest.read(fd, 100).unwrap(), b"");
 }
 
 #[test]
@@ -120,8 +93,8 @@ fn flags_of_path_open_do_what_they_say() {
     let fd = guest.open("file", 0, ALL, 1).unwrap();
     assert_eq!(guest.write(fd, b"67"), Ok(2), "append");
     assert_eq!(fs::read(&path).unwrap(), b"1234567");
-    let fd = guest.open("file", 8, ALL, 0).unwrap();
-    assert_eq!(guest.stat(fd), Ok((4, 0)), "truncate");
+    guest.open("file", 8, ALL, 0).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"", "truncate");
     assert_eq!(guest.open("file", 2, READ, 0), Err(Errno::NotSupported), "directory");
     fs::create_dir(guest.directory.path().join("sub")).unwrap();
     assert_eq!(guest.open("sub", 0, READ, 0), Err(Errno::IsDirectory));
@@ -133,7 +106,6 @@ fn rights_bind() {
     fs::write(guest.directory.path().join("file"), "12345").unwrap();
     let reader = guest.open("file", 0, READ, 0).unwrap();
     assert_eq!(guest.write(reader, b"x"), Err(Errno::NotCapable));
-    assert_eq!(guest.wasi.fd_filestat_set_size(reader, 0), Err(Errno::NotCapable));
     let writer = guest.open("file", 0, 1 << 6, 0).unwrap();
     assert_eq!(guest.read(writer, 1), Err(Errno::NotCapable));
     assert_eq!(guest.open("new", 1, READ, 0), Err(Errno::Invalid), "nothing is created to be read");
@@ -179,23 +151,7 @@ fn a_link_is_followed_only_on_request() {
 fn without_a_directory_there_is_no_preopen() {
     let mut memory = vec![0; 128];
     let mut wasi = Wasi::new(None, Stderr::Capture(Vec::new()));
-    assert_eq!(wasi.fd_prestat_get(&mut memory, 3, 0), Err(Errno::BadDescriptor));
     assert_eq!(wasi.path_open(&mut memory, 3, 0, (0, 1), 0, READ, 0, 64), Err(Errno::BadDescriptor));
-    assert_eq!(wasi.fd_filestat_get(&mut memory, 3, 0), Err(Errno::BadDescriptor));
-}
-
-#[test]
-fn the_directory_is_preopen_3_under_its_name() {
-    let mut guest = Guest::new();
-    let name = guest.directory.path().to_str().unwrap().to_owned();
-    assert_eq!(guest.wasi.fd_prestat_get(&mut guest.memory, 3, BUFFER), Ok(()));
-    let length = name.len() as u32;
-    assert_eq!(guest.memory[800..808], [[0; 4], length.to_le_bytes()].concat());
-    assert_eq!(guest.wasi.fd_prestat_dir_name(&mut guest.memory, 3, 0, length), Ok(()));
-    assert_eq!(guest.memory[..name.len()], *name.as_bytes());
-    assert_eq!(guest.wasi.fd_prestat_dir_name(&mut guest.memory, 3, 0, length - 1), Err(Errno::NameTooLong));
-    assert_eq!(guest.wasi.fd_prestat_get(&mut guest.memory, 4, BUFFER), Err(Errno::BadDescriptor));
-    assert_eq!(guest.stat(3).map(|(kind, _)| kind), Ok(3));
 }
 
 #[test]
@@ -206,21 +162,11 @@ fn standard_streams_are_an_empty_input_and_a_captured_error() {
     assert_eq!(guest.write(1, b"!"), Ok(1));
     let Stderr::Capture(captured) = &guest.wasi.stderr else { panic!("it is captured") };
     assert_eq!(captured, b"oh!");
-    assert_eq!(guest.stat(2).map(|(kind, _)| kind), Ok(2));
 }
 
 #[test]
-fn clocks_and_random_bytes() {
+fn random_bytes_are_random_and_no_more_than_asked_for() {
     let mut guest = Guest::new();
-    let mut time = |clock: u32| {
-        guest.wasi.clock_time_get(&mut guest.memory, clock, RESULT)?;
-        Ok(u64::from_le_bytes(*guest.memory[RESULT as usize..].first_chunk().unwrap()))
-    };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
-    let told = time(0).unwrap();
-    assert!(told >= now && told - now < 60_000_000_000, "{told} is about {now}");
-    assert!(time(1).unwrap() < 60_000_000_000, "it begins with the instance");
-    assert_eq!(time(9), Err(Errno::Invalid));
     assert_eq!(guest.wasi.random_get(&mut guest.memory, BUFFER, 32), Ok(()));
     assert_ne!(guest.memory[800..832], [0; 32]);
     assert_eq!(guest.memory[832], 0);
@@ -244,29 +190,18 @@ fn number() -> impl Strategy<Value = u32> {
 
 proptest! {
     #[test]
-    fn no_argument_makes_a_call_panic(calls in proptest::collection::vec((0u32..15, prop::array::uniform5(number())), 1..20)) {
+    fn no_argument_makes_a_call_panic(calls in proptest::collection::vec((0u32..6, prop::array::uniform5(number())), 1..20)) {
         let mut guest = Guest::new();
         guest.put(NAME, b"name");
         for (which, [a, b, c, d, e]) in calls {
             let (memory, wasi) = (&mut guest.memory, &mut guest.wasi);
-            // Sizes and offsets stay small: a file of 4 GiB is allowed, but no help here.
-            let offset = u64::from(d % 4096);
             let _ = match which {
                 0 => wasi.fd_write(memory, a, b, c % 64, d),
                 1 => wasi.fd_read(memory, a, b, c % 64, d),
-                2 => wasi.fd_pread(memory, a, b, c % 64, u64::MAX - u64::from(d), e),
-                3 => wasi.fd_pwrite(memory, a, b, c % 64, offset, e),
-                4 => wasi.fd_datasync(a),
-                5 => wasi.fd_close(a),
-                6 => wasi.fd_filestat_get(memory, a, b),
-                7 => wasi.fd_filestat_set_size(a, offset),
-                8 => wasi.fd_prestat_get(memory, a, b),
-                9 => wasi.fd_prestat_dir_name(memory, a, b, c),
-                10 => wasi.path_open(memory, 3, b, (a, c), d, u64::from(e), d, e),
-                11 => wasi.path_open(memory, 3, 1, (NAME, 4), 1, ALL, d, e),
-                12 => wasi.path_rename(memory, a, (b, c), 3, (d, e)),
-                13 => wasi.random_get(memory, a, b),
-                _ => wasi.clock_time_get(memory, a, b),
+                2 => wasi.fd_close(a),
+                3 => wasi.path_open(memory, 3, b, (a, c), d, u64::from(e), d, e),
+                4 => wasi.path_open(memory, 3, 1, (NAME, 4), 1, ALL, d, e),
+                _ => wasi.random_get(memory, a, b),
             };
         }
     }
