@@ -79,6 +79,20 @@ fn a_pack_that_cannot_be_used_stops_the_start() {
 }
 
 #[test]
+fn settings_or_rules_without_a_pack_stop_the_start() {
+    let directory = tempfile::tempdir().expect("a directory");
+    fs::create_dir(directory.path().join("rules")).expect("a directory");
+    assert!(
+        refusal(directory.path())
+            .contains("there is rules, but no firstseen.pack; make it with `firstseen compile DIR`")
+    );
+    fs::write(directory.path().join("firstseen.toml"), "").expect("a file");
+    assert!(refusal(directory.path()).contains("there is firstseen.toml, but no firstseen.pack"));
+    fs::write(directory.path().join("firstseen.pack"), pack::encode(&compiled(None, &[]))).expect("a pack");
+    assert_eq!(alerting(Some(directory.path())), ["30fbf4db-c502-4e68-a239-2e99af0f70da"]);
+}
+
+#[test]
 fn msgpack_is_handed_back_and_said_once() {
     let mut instance = module().instantiate_captured(None).expect("the module starts");
     for first in [0x81, 0xde, 0xdf, 0x8f] {

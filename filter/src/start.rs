@@ -18,14 +18,27 @@ const PACK: &str = "firstseen.pack";
 /// The most a pack may hold, in bytes; a thousand rules take about one million.
 const MAX_PACK: usize = 16 << 20;
 
+/// What a pack is made of: where one of these stands, rules other than the built-in ones are meant to run.
+const SOURCES: [&str; 2] = ["firstseen.toml", "rules"];
+
 /// The rules that run without a pack, compiled when the module was built.
 const BUILT_IN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/builtin.pack"));
+
+/// Whether the configuration directory has a file or a directory of this name, readable or not.
+fn is_there(name: &str) -> bool {
+    !matches!(wasi::read(name, 0), Err(Errno::NOENT | Errno::BADF))
+}
 
 /// The engine of the operator's pack, or of the built-in rules if there is none.
 pub(crate) fn engine() -> Result<Engine, String> {
     let (bytes, name) = match wasi::read(PACK, MAX_PACK) {
         Ok(bytes) => (Cow::Owned(bytes), PACK),
-        Err(Errno::NOENT | Errno::BADF) => (Cow::Borrowed(BUILT_IN), "the built-in pack"),
+        Err(Errno::NOENT | Errno::BADF) => match SOURCES.iter().find(|name| is_there(name)) {
+            None => (Cow::Borrowed(BUILT_IN), "the built-in pack"),
+            Some(source) => {
+                return Err(format!("there is {source}, but no {PACK}; make it with `firstseen compile DIR`"));
+            }
+        },
         Err(Errno::FBIG) => {
             return Err(format!("{PACK} is larger than {MAX_PACK} bytes; make it anew with `firstseen compile`"));
         }
