@@ -8,7 +8,7 @@
 //!
 //! | name | does |
 //! |---|---|
-//! | `_initialize()` | loads `firstseen.pack` from the directory that is file descriptor 3, or else the built-in rules; traps, after a line on stderr, if the pack cannot be used |
+//! | `_initialize()` | loads `firstseen.pack` from the directory that is file descriptor 3, or else the built-in rules; traps, after a line on stderr, if the pack cannot be used, or if there are settings or rules but no pack |
 //! | `malloc(len) -> ptr` | memory for a tag or a record; 0 if it is too large, or there is none |
 //! | `free(ptr)` | gives it back; once |
 //! | `firstseen(tag, tag_len, sec, nsec, record, record_len) -> ptr` | the record, with its alerts if it raises any |
@@ -26,7 +26,7 @@
 //!
 //! After `_initialize`, nothing traps but the exhaustion of memory, and of a host's stack that is smaller than Fluent Bit's
 //! default of 8 KB; a record that cannot be read is handed back. After a trap the next call is served as if there had been
-//! none.
+//! none, until the module's own stack, of which each trap keeps some, is used up.
 #![cfg_attr(target_arch = "wasm32", no_std)]
 // The one crate that speaks to a host in pointers.
 #![allow(unsafe_code)]

@@ -16,7 +16,7 @@ pub const DIRECTORY: u32 = 3;
 /// The first file descriptor that an opened file gets.
 const FIRST_FILE: u32 = 4;
 
-/// How many files the guest may hold open: the module needs two.
+/// How many files the guest may hold open: the module needs one.
 const MAX_OPEN: usize = 64;
 
 /// The longest file name, in bytes; that of Linux.

@@ -158,11 +158,6 @@ impl Engine {
             self.since.get_or_insert(arrival);
         }
     }
-
-    /// How many tuples and groups the history holds.
-    pub fn history_len(&self) -> usize {
-        self.history.len()
-    }
 }
 
 impl<'r> Findings<'r> {

@@ -53,7 +53,6 @@ pub struct Schema {
 
 #[derive(Debug)]
 struct DialectSlots {
-    dialect: Dialect,
     markers: [Slot; 2],
     /// Where an event may name its dataset.
     datasets: Vec<Slot>,
@@ -81,7 +80,6 @@ impl Schema {
                 sources.push(source.bind(&mut |path| paths.slot(path)));
             }
             dialects.push(DialectSlots {
-                dialect,
                 markers: fields::markers(dialect).map(|path| paths.slot(path)),
                 datasets: fields::datasets(dialect).iter().map(|path| paths.slot(path)).collect(),
                 event_time: paths.slot(fields::event_time(dialect)),
@@ -146,11 +144,6 @@ impl<'a> EventView<'a> {
             .rev()
             .find_map(|scope| Some((schema.dialects.iter().find(|slots| slots.fit(&captured, scope))?, scope)))?;
         Some(EventView { schema, slots, scope, captured })
-    }
-
-    /// The event's dialect.
-    pub fn dialect(&self) -> Dialect {
-        self.slots.dialect
     }
 
     /// When the event happened, if it says so in a way that can be read.

@@ -2,7 +2,8 @@
 //!
 //! In: the loaded rules, and then records. Out: for a record, whether any rule can match it; `false` is a proof, `true` a
 //! guess. Bounds: no allocation; a few searches over the record by the host's own routines ([`Search`]), and a look at
-//! what stands behind each place found. Not here: deciding a match.
+//! what stands behind each place found, of which there are at most [`MAX_PLACES`] for a needle: a record with more is a
+//! candidate. Not here: deciding a match.
 //!
 //! ```text
 //! Nearly every rule asks for one of some event names (or of some providers). So, for each key that a dialect may

@@ -1,4 +1,4 @@
-//! Where each ECS field stands in each dialect: the one table of it.
+//! Where each ECS field stands in each dialect: the only place that says so.
 //!
 //! In: an ECS name (or one of ours under `sentinel.`). Out: a [`Source`] for a dialect, with paths that the event
 //! reader turns into slots. From the mapping of Elastic's AWS integration and the columns of Sentinel's AWSCloudTrail
