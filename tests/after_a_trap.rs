@@ -59,6 +59,11 @@ impl Kept {
         linker.func_wrap(wasi, "fd_close", |_: i32| NOENT).expect("an import");
         let open = |_: i32, _: i32, _: i32, _: i32, _: i32, _: i64, _: i64, _: i32, _: i32| NOENT;
         linker.func_wrap(wasi, "path_open", open).expect("an import");
+        linker
+            .func_wrap(wasi, "path_rename", |_: i32, _: i32, _: i32, _: i32, _: i32, _: i32| NOENT)
+            .expect("an import");
+        linker.func_wrap(wasi, "fd_filestat_get", |_: i32, _: i32| NOENT).expect("an import");
+        linker.func_wrap(wasi, "fd_datasync", |_: i32| NOENT).expect("an import");
 
         let mut store = Store::new(&engine, ());
         store.set_fuel(u64::MAX).expect("fuel");

@@ -213,6 +213,7 @@ impl Case {
             Box::new(Native::without_prefilter(&pack)),
             Box::new(Guest::new(&pack, Calls::Fluent(Generation::Current))),
             Box::new(Guest::new(&pack, Calls::Fluent(Generation::Leaking))),
+            Box::new(Guest::new(&pack, Calls::Fluent(Generation::InstancePerChunk(1)))),
             Box::new(Guest::new(&pack, Calls::Lean)),
         ];
         let mut failures = Vec::new();

@@ -387,14 +387,15 @@ fn ever_new_terms_keep_the_memory_once_the_history_is_full() {
     let mut guest = Guest::new(&pack, Calls::Lean);
     let event = String::from_utf8(event_with(r#""x":1"#)).expect("text");
     let mut size = 0;
-    for number in 0..50_000 {
+    for number in 0..200_000 {
         let record = event.replace("bob", &format!("user-{number:08}"));
         assert!(guest.process(record.as_bytes(), ARRIVAL).len() > record.len());
-        if number == 5_000 {
+        if number == 100_000 {
             size = guest.instance.memory_size();
         }
     }
-    assert_eq!(guest.instance.memory_size(), size, "the memory's size after 5,000 and after 50,000 terms");
+    assert_eq!(guest.instance.memory_size(), size, "the memory's size after 100,000 and after 200,000 terms");
+    assert!(size <= 4 << 20, "{size} bytes");
 }
 
 /// Pieces that JSON and the rules are made of, so that random bytes get past the first checks.

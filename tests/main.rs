@@ -27,6 +27,16 @@ mod after_a_trap;
 /// How the module starts: with which rules, when it refuses, and what it says.
 mod starting;
 
+/// What becomes of the history when instances come and go, the file or its directory is damaged or taken away, and two write
+/// one file; what the alerts and standard error say of it; and what `warming = "hold"` does.
+mod surviving;
+
+/// The program killed again and again while it works: no alert is missing, and none is new but on what was delivered again.
+mod killed;
+
+/// Seeding and tending: `baseline`, `state show|export|import|forget`, as their user runs them.
+mod tending;
+
 /// What the module asks of its host and offers it: imports, exports, features, size.
 mod module_contract;
 

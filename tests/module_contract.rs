@@ -32,7 +32,8 @@ fn exports_are_these() {
 fn imports_are_native_search_and_wasi() {
     let mut imports = module().imports();
     imports.sort();
-    let wasi = ["fd_close", "fd_read", "fd_write", "path_open", "random_get"];
+    let wasi =
+        ["fd_close", "fd_datasync", "fd_filestat_get", "fd_read", "fd_write", "path_open", "path_rename", "random_get"];
     let wasi = wasi.map(|name| format!("wasi_snapshot_preview1.{name}"));
     let expected: Vec<String> = ["env.memchr", "env.strstr"].map(String::from).into_iter().chain(wasi).collect();
     assert_eq!(imports, expected);

@@ -22,8 +22,16 @@ use self::json::Json;
 pub(crate) use self::json::Members;
 pub(crate) use self::time::{read_time, rfc3339};
 
-/// How far an event's time may run ahead of its arrival, in milliseconds: 15 minutes.
-pub(crate) const CLOCK_SKEW_MS: i64 = 15 * 60 * 1000;
+/// The whole second of a time, in milliseconds; nothing is before 1970.
+fn whole_second(time: i64) -> i64 {
+    time.max(0) / 1000 * 1000
+}
+
+/// When a tuple that is seen again inside its window counts as seen: the time, rounded up to a hundredth of the window.
+fn refreshed(time: i64, window_ms: u64) -> i64 {
+    let step = i64::try_from(window_ms / 1000 / 100).expect("a window of a test").max(1) * 1000;
+    (time + step - 1) / step * step
+}
 
 /// A pack at work: what it has seen so far, as the strings it has seen.
 pub(crate) struct Oracle {
@@ -71,15 +79,15 @@ impl Oracle {
 
     /// The key and the object to be appended to `record`; nothing if it has to stay as it is.
     pub(crate) fn process(&mut self, record: &[u8], arrival: i64) -> Option<(String, Output)> {
-        let since = *self.first_arrival.get_or_insert(arrival);
+        let since = *self.first_arrival.get_or_insert(whole_second(arrival));
         let root = Json::read(std::str::from_utf8(record).ok()?)?;
         let event = Event::find(&root, &self.pack.settings)?;
-        let time = event.time(arrival).min(arrival + CLOCK_SKEW_MS);
+        let time = self.believed_time(&event, arrival);
         let identity = event.identity(record);
 
         let mut alerts = Vec::new();
         let mut suppressed = Vec::new();
-        let mut longest = 0;
+        let mut longest = None;
         for index in 0..self.pack.rules.len() {
             let rule = self.pack.rules[index].clone();
             if !self.matches(&rule.query, &event) {
@@ -91,7 +99,7 @@ impl Oracle {
             }
             let window = rule.new_terms.iter().map(|terms| terms.window_ms);
             let duration = rule.suppression.iter().map(|group| group.duration_ms);
-            longest = window.chain(duration).fold(longest, u64::max);
+            longest = longest.max(window.chain(duration).max());
             let group = match self.grouped(index, &rule, &event, time, &identity) {
                 Grouped::Suppressed(entry) => {
                     suppressed.push(entry);
@@ -107,7 +115,6 @@ impl Oracle {
             return None;
         }
 
-        let covered = i128::from(time) - i128::from(since) >= i128::from(longest);
         let mut object = Map::new();
         if !alerts.is_empty() {
             object.insert("alerts".into(), Output::Array(alerts));
@@ -115,15 +122,25 @@ impl Oracle {
         if !suppressed.is_empty() {
             object.insert("suppressed".into(), Output::Array(suppressed));
         }
-        object.insert(
-            "history".into(),
-            json!({
-                "since": rfc3339(since),
-                "state": if covered { "complete" } else { "warming" },
-                "durable": false,
-            }),
-        );
+        // A rule without new terms and groups asks nothing of the history.
+        if let Some(longest) = longest {
+            let covered = i128::from(time) - i128::from(since) >= i128::from(longest);
+            object.insert(
+                "history".into(),
+                json!({
+                    "since": rfc3339(since),
+                    "state": if covered { "complete" } else { "warming" },
+                    "durable": true,
+                }),
+            );
+        }
         Some((free_key(&root, &self.pack.settings.output_key), Output::Object(object)))
+    }
+
+    /// The second of the event, which is not more than the permitted skew later than its arrival.
+    fn believed_time(&self, event: &Event, arrival: i64) -> i64 {
+        let skew = i64::try_from(self.pack.settings.max_clock_skew_ms).expect("a skew of a test");
+        whole_second(event.time(arrival).min(arrival + skew))
     }
 
     /// One entry for each alert that the rule raises before suppression: the alert's `new_terms`, or nothing for a rule
@@ -185,7 +202,9 @@ impl Oracle {
             known.last_seen = time;
             return Some(known.seen_before);
         }
-        known.last_seen = known.last_seen.max(time);
+        if time > known.last_seen {
+            known.last_seen = refreshed(time, window_ms);
+        }
         (known.introduced_by == identity).then_some(known.seen_before)
     }
 
@@ -246,7 +265,6 @@ impl Oracle {
             opened_at(time)
         } else {
             group.count += 1;
-            group.start = group.start.min(time);
             group.end = group.end.max(time);
             Grouped::Suppressed(json!({
                 "rule_id": rule.id,
@@ -359,7 +377,7 @@ impl Oracle {
         let Some(event) = Event::find(&root, &self.pack.settings) else {
             return Vec::new();
         };
-        let time = event.time(arrival).min(arrival + CLOCK_SKEW_MS);
+        let time = self.believed_time(&event, arrival);
         let mut found = Vec::new();
         for (index, rule) in self.pack.rules.iter().enumerate() {
             let Some(terms) = &rule.new_terms else {

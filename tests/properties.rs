@@ -608,6 +608,19 @@ fn raised(annotation: &Option<(String, Value)>) -> (BTreeSet<(String, String)>, 
     (new_terms, grouped)
 }
 
+/// What the batch definition finds, in the same form.
+fn as_raised(found: Vec<(String, Vec<String>)>) -> BTreeSet<(String, String)> {
+    found.into_iter().map(|(rule, values)| (rule, serde_json::json!(values).to_string())).collect()
+}
+
+fn with_windows_longer_by_a_hundredth(pack: &Pack) -> Pack {
+    let mut longer = pack.clone();
+    for terms in longer.rules.iter_mut().filter_map(|rule| rule.new_terms.as_mut()) {
+        terms.window_ms += terms.window_ms / 100;
+    }
+    longer
+}
+
 #[test]
 fn streams_raise_alerts_of_every_kind() {
     use proptest::strategy::ValueTree;
@@ -677,16 +690,22 @@ proptest! {
         }
     }
 
+    // A refresh is rounded up to a hundredth of the window, so a tuple may expire that much later than by definition, never
+    // earlier.
     #[test]
-    fn the_oracle_equals_the_batch_definition(records in stream_in_order(40), which in 0..2_usize) {
+    fn the_oracle_equals_the_batch_definition_up_to_a_hundredth_of_the_window(
+        records in stream_in_order(40), which in 0..2_usize,
+    ) {
         let pack = &packs()[which];
         let records: Vec<_> = records.into_iter().map(|Delivered { record, arrival }| (record, arrival)).collect();
-        let batch = new_terms_in_batch(pack, &records);
+        let by_definition = new_terms_in_batch(pack, &records);
+        let of_longer_windows = new_terms_in_batch(&with_windows_longer_by_a_hundredth(pack), &records);
         let mut oracle = Oracle::new(pack);
-        for ((record, arrival), expected) in records.iter().zip(batch) {
-            let annotation = oracle.process(record, *arrival);
-            let expected = expected.into_iter().map(|(rule, values)| (rule, serde_json::json!(values).to_string()));
-            prop_assert_eq!(raised(&annotation).0, expected.collect::<BTreeSet<_>>());
+        for (((record, arrival), may), must) in records.iter().zip(by_definition).zip(of_longer_windows) {
+            let (alerts, _) = raised(&oracle.process(record, *arrival));
+            let (may, must) = (as_raised(may), as_raised(must));
+            prop_assert!(alerts.is_superset(&must), "{:?} lacks some of {:?}", alerts, must);
+            prop_assert!(alerts.is_subset(&may), "{:?} has more than {:?}", alerts, may);
         }
     }
 
@@ -719,7 +738,7 @@ proptest! {
         let calls = [
             Calls::Fluent(Generation::Current),
             Calls::Fluent(Generation::Leaking),
-            Calls::Lean,
+            Calls::Fluent(Generation::InstancePerChunk(3)),
             Calls::Lean,
         ][how];
         let mut native = Native::new(pack);

@@ -41,7 +41,8 @@ fn without_a_pack_the_built_in_rules_run() {
     for directory in [None, Some(empty.path())] {
         assert_eq!(alerting(directory), ["30fbf4db-c502-4e68-a239-2e99af0f70da"]);
     }
-    assert_eq!(fs::read_dir(empty.path()).expect("the directory").count(), 0);
+    let files = fs::read_dir(empty.path()).expect("the directory").map(|entry| entry.expect("a file").file_name());
+    assert_eq!(files.collect::<Vec<_>>(), ["firstseen.state"]);
 }
 
 #[test]
@@ -60,11 +61,11 @@ fn a_pack_that_cannot_be_used_stops_the_start() {
     let good = pack::encode(&compiled(None, &[]));
     let mut flipped = good.clone();
     *flipped.last_mut().expect("bytes") ^= 1;
-    let other_version = [b"firstseen-pack 2", &good[16..]].concat();
+    let other_version = [&good[..16], &[1], &good[17..]].concat();
     for (bytes, what) in [
         (&b""[..], "label of the pack: expected firstseen-pack, found nothing"),
-        (b"garbage", "label of the pack: expected firstseen-pack, found \"garbage\""),
-        (&other_version, "format version of the pack: expected 1, found \"2\""),
+        (b"garbage", "label of the pack: expected firstseen-pack, found something else"),
+        (&other_version, "format version of the pack: expected 2, found 1"),
         (&good[..good.len() - 1], "length of the pack"),
         (&flipped, "checksum of the pack"),
     ] {
@@ -75,7 +76,7 @@ fn a_pack_that_cannot_be_used_stops_the_start() {
     }
     fs::remove_file(&file).expect("the pack");
     fs::create_dir(&file).expect("a directory in its place");
-    assert!(refusal(directory.path()).contains("firstseen.pack cannot be read (WASI error "));
+    assert!(refusal(directory.path()).contains("firstseen.pack cannot be read ("));
 }
 
 #[test]

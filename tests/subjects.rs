@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use firstseen::guest::{Answer, Entry, Generation, Instance, Module, Options};
 use firstseen_engine::rule::{Pack, builtin, compile, pack};
+use firstseen_engine::storage::{Status, Storage, StorageError};
 use firstseen_engine::{Engine, Outcome};
 
 use crate::oracle::Members;
@@ -41,7 +42,8 @@ pub(crate) struct Native {
 
 impl Native {
     pub(crate) fn new(pack: &Pack) -> Native {
-        let engine = Engine::new(pack.clone(), SEED).expect("the engine takes the compiled pack");
+        let storage = Box::new(StorageInMemory::default());
+        let engine = Engine::open(pack.clone(), storage, SEED).expect("the engine takes the compiled pack");
         Native { engine, prefilter: true }
     }
 
@@ -70,6 +72,63 @@ impl Subject for Native {
     }
 }
 
+/// A state file and its replacement in memory.
+#[derive(Debug, Default)]
+struct StorageInMemory {
+    file: Option<Vec<u8>>,
+    replacement: Vec<u8>,
+    position: usize,
+}
+
+impl Storage for StorageInMemory {
+    fn open(&mut self) -> Result<bool, StorageError> {
+        self.position = 0;
+        Ok(self.file.is_some())
+    }
+
+    fn read(&mut self, into: &mut [u8]) -> Result<usize, StorageError> {
+        let rest = &self.file.as_ref().ok_or(StorageError::IO)?[self.position..];
+        let len = rest.len().min(into.len());
+        into[..len].copy_from_slice(&rest[..len]);
+        self.position += len;
+        Ok(len)
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
+        self.file.as_mut().ok_or(StorageError::IO)?.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn status(&mut self) -> Result<Status, StorageError> {
+        let len = self.file.as_ref().ok_or(StorageError::IO)?.len();
+        Ok(Status { len: len as u64, is_linked: true })
+    }
+
+    fn sync(&mut self) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    fn create(&mut self) -> Result<(), StorageError> {
+        self.replacement.clear();
+        Ok(())
+    }
+
+    fn append_to_replacement(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
+        self.replacement.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn replace(&mut self, _: bool) -> Result<(), StorageError> {
+        self.file = Some(std::mem::take(&mut self.replacement));
+        Ok(())
+    }
+
+    fn set_aside(&mut self) -> Result<(), StorageError> {
+        self.file = None;
+        Ok(())
+    }
+}
+
 /// How the module is called.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Calls {
@@ -81,23 +140,23 @@ pub(crate) enum Calls {
 pub(crate) struct Guest {
     pub(crate) instance: Instance,
     calls: Calls,
-    directory: Option<PathBuf>,
+    directory: PathBuf,
 }
 
 impl Guest {
     pub(crate) fn new(pack: &Pack, calls: Calls) -> Guest {
         let directory = new_directory();
         std::fs::write(directory.join("firstseen.pack"), pack::encode(pack)).expect("the pack is written");
-        Guest::start(Some(directory), calls)
+        Guest::start(directory, calls)
     }
 
-    /// With no pack and no directory: the rules that are built into the module.
+    /// With no pack: the rules that are built into the module.
     pub(crate) fn builtin(calls: Calls) -> Guest {
-        Guest::start(None, calls)
+        Guest::start(new_directory(), calls)
     }
 
-    fn start(directory: Option<PathBuf>, calls: Calls) -> Guest {
-        let instance = module().instantiate(directory.as_deref()).expect("the module starts");
+    fn start(directory: PathBuf, calls: Calls) -> Guest {
+        let instance = module().instantiate(Some(&directory)).expect("the module starts");
         let instance = match calls {
             Calls::Fluent(generation) => instance.with_generation(generation),
             Calls::Lean => instance,
@@ -108,9 +167,7 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        if let Some(directory) = &self.directory {
-            let _ = std::fs::remove_dir_all(directory);
-        }
+        let _ = std::fs::remove_dir_all(&self.directory);
     }
 }
 

@@ -53,11 +53,22 @@ impl Filter {
     /// The filter; `None`, after a line on stderr, if there is none to start.
     fn start() -> Option<Filter> {
         match start::engine() {
-            Ok(engine) => Some(Filter { engine, output: Vec::new(), said_msgpack: false }),
+            Ok(engine) => {
+                let mut filter = Filter { engine, output: Vec::new(), said_msgpack: false };
+                filter.pass_on_notices();
+                Some(filter)
+            }
             Err(why) => {
                 wasi::say(&why);
                 None
             }
+        }
+    }
+
+    /// Says what people are to be told of the history.
+    fn pass_on_notices(&mut self) {
+        while let Some(notice) = self.engine.take_notice() {
+            wasi::say(&notice);
         }
     }
 }
@@ -114,7 +125,8 @@ fn answer(sec: u32, nsec: u32, place: *const u8, len: usize, others: Others) -> 
     input.called();
     let Some((record, nul_follows)) = input.written(place, len) else { return place };
     filter.get_or_init(Filter::start);
-    let Some(Some(Filter { engine, output, said_msgpack })) = filter.get_mut() else { return place };
+    let Some(Some(filter)) = filter.get_mut() else { return place };
+    let Filter { engine, output, said_msgpack } = filter;
     if !*said_msgpack && is_msgpack_map(record) {
         *said_msgpack = true;
         wasi::say(
@@ -128,12 +140,13 @@ fn answer(sec: u32, nsec: u32, place: *const u8, len: usize, others: Others) -> 
         Some(search) => engine.process_searched(&search, arrival, output),
         None => engine.process_searched(&PortableSearch(record), arrival, output),
     };
+    filter.pass_on_notices();
     match (outcome, others) {
         (Outcome::Untouched | Outcome::Annotated { alerts: 0 }, Others::Drop) => EMPTY.as_ptr(),
         (Outcome::Untouched, Others::Pass) => place,
         (Outcome::Annotated { .. }, _) => {
-            output.push(0);
-            output.as_ptr()
+            filter.output.push(0);
+            filter.output.as_ptr()
         }
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! | name | does |
 //! |---|---|
-//! | `_initialize()` | loads `firstseen.pack` from the directory that is file descriptor 3, or else the built-in rules; traps, after a line on stderr, if the pack cannot be used, or if there are settings or rules but no pack |
+//! | `_initialize()` | loads `firstseen.pack` from the directory that is file descriptor 3, or else the built-in rules, and the history of `firstseen.state`; traps, after a line on stderr, if the pack cannot be used, or if there are settings or rules but no pack |
 //! | `malloc(len) -> ptr` | memory for a tag or a record; 0 if it is too large, or there is none |
 //! | `free(ptr)` | gives it back; once |
 //! | `firstseen(tag, tag_len, sec, nsec, record, record_len) -> ptr` | the record, with its alerts if it raises any |
@@ -45,6 +45,8 @@ mod fluent_bit;
 mod search;
 #[cfg(any(target_arch = "wasm32", clippy, doc))]
 mod start;
+#[cfg(any(target_arch = "wasm32", clippy, doc))]
+mod state_file;
 #[cfg(any(target_arch = "wasm32", clippy, doc))]
 mod wasi;
 

@@ -1,15 +1,19 @@
-//! Starting: which rules run.
+//! Starting: which rules run, and with which history.
 //!
 //! In: the configuration directory, if the host gives one. Out: an engine, or one sentence on why there is none. Not here:
 //! what becomes of that sentence.
 
 use alloc::borrow::Cow;
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 
 use firstseen_engine::Engine;
+use firstseen_engine::decimal::decimal;
 use firstseen_engine::rule::pack;
+use firstseen_engine::storage::StorageError;
 
+use crate::state_file::StateFile;
 use crate::wasi::{self, Errno};
 
 /// The pack's name in the configuration directory.
@@ -36,22 +40,30 @@ pub(crate) fn engine() -> Result<Engine, String> {
         Err(Errno::NOENT | Errno::BADF) => match SOURCES.iter().find(|name| is_there(name)) {
             None => (Cow::Borrowed(BUILT_IN), "the built-in pack"),
             Some(source) => {
-                return Err(format!("there is {source}, but no {PACK}; make it with `firstseen compile DIR`"));
+                return Err(["there is ", source, ", but no ", PACK, "; make it with `firstseen compile DIR`"].concat());
             }
         },
         Err(Errno::FBIG) => {
-            return Err(format!("{PACK} is larger than {MAX_PACK} bytes; make it anew with `firstseen compile`"));
+            return Err([PACK, " is larger than 16 MB; make it anew with `firstseen compile`"].concat());
         }
         Err(Errno(number)) => {
-            return Err(format!("{PACK} cannot be read (WASI error {number}); check its permissions"));
+            return Err([PACK, " cannot be read (", &StorageError(number).text(), "); check its permissions"].concat());
         }
     };
     let pack = pack::decode(&bytes).map_err(|error| format!("{name} cannot be used: {error}"))?;
     let mut key = [0; 16];
     wasi::random(&mut key).map_err(|Errno(number)| {
-        format!("the host gives no random bytes (WASI error {number}), which keep the history from being guessed")
+        let number = decimal(u64::from(number));
+        ["the host gives no random bytes (WASI error ", &number, "), which keep the history from being guessed"]
+            .concat()
     })?;
-    Engine::new(pack, key).map_err(|unknown| {
-        format!("{name} asks for the field {}, which this version does not know; make the pack anew with `firstseen compile`", unknown.0)
+    Engine::open(pack, Box::new(StateFile::default()), key).map_err(|unknown| {
+        [
+            name,
+            " asks for the field ",
+            &unknown.0,
+            ", which this version does not know; make the pack anew with `firstseen compile`",
+        ]
+        .concat()
     })
 }

@@ -19,6 +19,11 @@ pub(crate) enum Command {
     Run(Run),
     /// Past logs in the order of their event times: prints the alerts and a summary
     Replay(Replay),
+    /// Teaches the history from past logs, without alerting
+    Baseline(Baseline),
+    /// Looks into the history of a configuration directory, and tends it
+    #[command(subcommand)]
+    State(State),
     /// DIR/firstseen.toml and DIR/rules/*.toml to DIR/firstseen.pack, which the module loads
     Compile(Compile),
     /// Rule files
@@ -34,6 +39,68 @@ pub(crate) enum Command {
 pub(crate) enum Rules {
     /// Checks rule files, directories of rule files, or configuration directories, and writes nothing
     Check(Check),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum State {
+    /// A summary: entries by rule, span, evictions, recoveries, size; or what it knows of given events
+    Show(Show),
+    /// Writes the history to standard output as NDJSON
+    Export(Export),
+    /// Takes in what other histories know: earliest first and latest last sightings
+    Import(Import),
+    /// Forgets all that belongs to a rule
+    Forget(Forget),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// Configuration directory
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// Says for each event of this file what the history knows of its tuples and groups
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    pub(crate) why: Option<PathBuf>,
+    /// Prints one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// Configuration directory
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// Configuration directory; one without a history gets that of the first file, its key included
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// Exports, or other configuration directories
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Forget {
+    /// Configuration directory
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// The rule's id; may be given more than once
+    #[arg(long = "rule", value_name = "ID", required = true)]
+    pub(crate) rules: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Baseline {
+    /// Configuration directory, whose history is taught
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// NDJSON or CloudTrail files, also gzipped, in any order; `-` for standard input
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -63,6 +130,10 @@ pub(crate) struct Replay {
     /// The module to run in place of the built-in one
     #[arg(long, value_name = "FILE")]
     pub(crate) module: Option<PathBuf>,
+    /// Goes on with the directory's history and keeps what is learned, as the live filter would. Without it: an empty
+    /// history, and the directory stays as it is
+    #[arg(long, requires = "dir")]
+    pub(crate) keep_history: bool,
     /// Prints one JSON object per alert and nothing else
     #[arg(long)]
     pub(crate) json: bool,

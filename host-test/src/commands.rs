@@ -5,13 +5,17 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use firstseen::configuration;
+use firstseen::history_file::HistoryFile;
+use firstseen_engine::storage::STATE_FILE;
 
+pub(crate) mod baseline;
 pub(crate) mod bench;
 pub(crate) mod compile;
 pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod sample;
 pub(crate) mod standard_output;
+pub(crate) mod state;
 
 /// What is said of input without a single CloudTrail event.
 pub(crate) const NO_EVENT: &str = "no CloudTrail event was found: see event_root in firstseen.toml";
@@ -29,6 +33,14 @@ pub(crate) fn check_configuration(directory: Option<&Path>) -> anyhow::Result<()
     Ok(())
 }
 
+/// A warning, if part of the history was lost.
+pub(crate) fn warn_of_damage(file: &HistoryFile) {
+    if file.damaged > 0 {
+        let bytes = grouped(usize::try_from(file.damaged).unwrap_or(usize::MAX));
+        tracing::warn!("{bytes} bytes of {STATE_FILE} are damaged, and what they held is forgotten");
+    }
+}
+
 /// The exit code of a command that has come to `code` and wrote to standard output with this outcome; a reader that went away
 /// changes nothing.
 pub(crate) fn exit_code(code: u8, written: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
@@ -40,10 +52,20 @@ pub(crate) fn exit_code(code: u8, written: anyhow::Result<()>) -> anyhow::Result
 
 /// `1 rule`, `20,000 records`.
 pub(crate) fn counted(count: usize, noun: &str) -> String {
+    counted_as(count, noun, &format!("{noun}s"))
+}
+
+/// `1 entry`, `20,000 entries`.
+pub(crate) fn counted_as(count: usize, one: &str, many: &str) -> String {
     match count {
-        1 => format!("1 {noun}"),
-        _ => format!("{} {noun}s", grouped(count)),
+        1 => format!("1 {one}"),
+        _ => format!("{} {many}", grouped(count)),
     }
+}
+
+/// The text without control characters: what an event or a rule says must not steer the terminal.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
 }
 
 /// `20000` as `20,000`.
@@ -67,5 +89,11 @@ mod tests {
     fn numbers_are_grouped_in_threes() {
         assert_eq!([0, 999, 1000, 123_456, 1_234_567].map(grouped), ["0", "999", "1,000", "123,456", "1,234,567"]);
         assert_eq!([0, 1, 2000].map(|count| counted(count, "rule")), ["0 rules", "1 rule", "2,000 rules"]);
+        assert_eq!([1, 2].map(|count| counted_as(count, "entry", "entries")), ["1 entry", "2 entries"]);
+    }
+
+    #[test]
+    fn what_an_event_says_does_not_steer_the_terminal() {
+        assert_eq!(printable("a\u{1b}[31mb\n"), "a\u{fffd}[31mb\u{fffd}");
     }
 }

@@ -187,23 +187,44 @@ pub fn write_pack(directory: &Path, made: &Pack) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// The settings that the module runs by in this directory: those of its pack, or the defaults.
+/// Copies the pack of a directory, if it has one, to another directory.
+///
+/// # Errors
+/// It cannot be read or written.
+pub fn copy_pack(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let path = from.join(PACK);
+    match fs::copy(&path, to.join(PACK)) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("cannot copy {} to {}", path.display(), to.display())),
+    }
+}
+
+/// The pack that the module runs in this directory: its own, or the built-in rules and the default settings.
 ///
 /// # Errors
 /// The pack cannot be read, is damaged, or is of another version.
-pub fn settings(directory: Option<&Path>) -> anyhow::Result<Settings> {
-    let Some(directory) = directory else {
-        return Ok(Settings::default());
-    };
-    let path = directory.join(PACK);
-    match fs::read(&path) {
-        Ok(bytes) => {
-            let pack = pack::decode(&bytes).with_context(|| path.display().to_string())?;
-            Ok(pack.settings)
+pub fn pack(directory: Option<&Path>) -> anyhow::Result<Pack> {
+    if let Some(directory) = directory {
+        let path = directory.join(PACK);
+        match fs::read(&path) {
+            Ok(bytes) => return pack::decode(&bytes).with_context(|| path.display().to_string()),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Settings::default()),
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
+    compile::builtin(&builtin::FILES).map_err(|refusals| {
+        let lines: Vec<String> = refusals.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!("the built-in rules do not compile: {}", lines.join("; "))
+    })
+}
+
+/// The settings that the module runs by in this directory: those of its pack, or the defaults.
+///
+/// # Errors
+/// Those of [`pack()`].
+pub fn settings(directory: Option<&Path>) -> anyhow::Result<Settings> {
+    Ok(pack(directory)?.settings)
 }
 
 /// # Errors

@@ -695,6 +695,10 @@ fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
             wasi(&mut guest, |memory, wasi| wasi.fd_read(memory, fd, vectors, count, read))
         })?
         .func_wrap(WASI, "fd_close", |mut guest: Guest<'_>, fd| wasi(&mut guest, |_, wasi| wasi.fd_close(fd)))?
+        .func_wrap(WASI, "fd_datasync", |mut guest: Guest<'_>, fd| wasi(&mut guest, |_, wasi| wasi.fd_datasync(fd)))?
+        .func_wrap(WASI, "fd_filestat_get", |mut guest: Guest<'_>, fd, status| {
+            wasi(&mut guest, |memory, wasi| wasi.fd_filestat_get(memory, fd, status))
+        })?
         .func_wrap(
             WASI,
             "path_open",
@@ -711,6 +715,15 @@ fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
                 wasi(&mut guest, |memory, wasi| {
                     let name = (name, name_length);
                     wasi.path_open(memory, directory, lookup_flags, name, open_flags, rights, fd_flags, opened)
+                })
+            },
+        )?
+        .func_wrap(
+            WASI,
+            "path_rename",
+            |mut guest: Guest<'_>, old_directory, old, old_length, new_directory, new, new_length| {
+                wasi(&mut guest, |memory, wasi| {
+                    wasi.path_rename(memory, old_directory, (old, old_length), new_directory, (new, new_length))
                 })
             },
         )?

@@ -111,6 +111,7 @@ impl<R: Read> std::fmt::Debug for Records<R> {
 enum Place {
     Line,
     Text(Range<usize>),
+    Document(Range<usize>),
     Compacted,
 }
 
@@ -181,6 +182,7 @@ impl<R: Read> Records<R> {
         let text = match place {
             Place::Line => &self.line,
             Place::Text(range) => &self.text[range],
+            Place::Document(range) => &self.document[range],
             Place::Compacted => self.compacted.as_slice(),
         };
         // A carriage return stays: it is part of what came.
@@ -193,10 +195,13 @@ impl<R: Read> Records<R> {
         loop {
             let document = &self.document[..self.document_cut.unwrap_or(self.document.len())];
             if let Some(element) = json_text::next_element(document, &mut self.element) {
-                let element = &self.document[element];
+                let text = &self.document[element.range.clone()];
+                let fault = (text.first() != Some(&b'{')).then_some(NotARecord::NotAnObject);
+                if element.is_compact {
+                    return Ok(Some((Place::Document(element.range), self.document_number, fault)));
+                }
                 self.compacted.clear();
-                json_text::compact(element, &mut self.compacted);
-                let fault = (element.first() != Some(&b'{')).then_some(NotARecord::NotAnObject);
+                json_text::compact(text, &mut self.compacted);
                 return Ok(Some((Place::Compacted, self.document_number, fault)));
             }
             let rest = match self.document_cut.take() {

@@ -199,26 +199,33 @@ pub fn is_whitespace(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
-/// The bytes at which reading a string has to stop: its end, an escape, and control characters, which JSON forbids there.
-const STOPS: [bool; 256] = {
-    let mut stops = [false; 256];
-    let mut byte = 0;
-    while byte < 0x20 {
-        stops[byte] = true;
-        byte += 1;
+/// How many bytes come before the first that reading a string has to stop at: its end, an escape, and control characters,
+/// which JSON forbids there. Eight at a time, for strings are most of what is read.
+fn plain_len(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    // Sets the high bit of each byte below `limit`; bytes behind the first such one may be wrong, which does not matter.
+    let below = |word: u64, limit: u8| word.wrapping_sub(ONES * u64::from(limit)) & !word & HIGH;
+    let is = |word: u64, byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (at, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let stops = below(word, 0x20) | is(word, b'"') | is(word, b'\\');
+        if stops != 0 {
+            return 8 * at + stops.trailing_zeros() as usize / 8;
+        }
     }
-    stops[b'"' as usize] = true;
-    stops[b'\\' as usize] = true;
-    stops
-};
+    let plain = rest.iter().take_while(|&&byte| byte >= 0x20 && byte != b'"' && byte != b'\\').count();
+    bytes.len() - rest.len() + plain
+}
 
 /// Where the string that begins at `start` ends, its closing quote included.
 fn string_end(line: &[u8], start: usize) -> Result<usize, Fault> {
     let mut at = start + 1;
     loop {
+        at += plain_len(&line[at..]);
         match line.get(at) {
             None => return Err(fault(at, "the string's closing quote")),
-            Some(&byte) if !STOPS[byte as usize] => at += 1,
             Some(b'"') => return Ok(at + 1),
             Some(b'\\') => match line.get(at + 1) {
                 Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => at += 2,
@@ -271,27 +278,38 @@ fn number_end(line: &[u8], start: usize) -> Result<usize, Fault> {
 
 /// Appends the text without the whitespace between its tokens. The text must be whole JSON.
 pub fn compact(text: &[u8], out: &mut Vec<u8>) {
-    let mut at = 0;
+    // What is copied next begins at `from`.
+    let (mut from, mut at) = (0, 0);
     while let Some(&byte) = text.get(at) {
-        let end = match byte {
-            b'"' => string_end(text, at).unwrap_or(text.len()),
+        match byte {
+            b'"' => at = string_end(text, at).unwrap_or(text.len()),
             _ if is_whitespace(byte) => {
-                at += 1;
-                continue;
+                out.extend_from_slice(&text[from..at]);
+                at += text[at..].iter().take_while(|&&byte| is_whitespace(byte)).count();
+                from = at;
             }
-            _ => at + 1,
-        };
-        out.extend_from_slice(&text[at..end]);
-        at = end;
+            _ => at += 1,
+        }
     }
+    out.extend_from_slice(&text[from..]);
+}
+
+/// One element of an array.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Element {
+    /// Where it stands.
+    pub range: Range<usize>,
+    /// Whether there is no whitespace between its tokens: [`compact`] would change nothing.
+    pub is_compact: bool,
 }
 
 /// The next element of an array of whole JSON. `at` stands behind the array's `[` at first, and behind the element after.
-pub fn next_element(text: &[u8], at: &mut usize) -> Option<Range<usize>> {
+pub fn next_element(text: &[u8], at: &mut usize) -> Option<Element> {
     let skipped = text.get(*at..)?.iter();
     let start = *at + skipped.take_while(|&&byte| is_whitespace(byte) || byte == b',').count();
     let mut end = start;
     let mut depth = 0usize;
+    let mut is_compact = true;
     loop {
         match *text.get(end)? {
             b'"' => end = string_end(text, end).ok()?,
@@ -305,11 +323,14 @@ pub fn next_element(text: &[u8], at: &mut usize) -> Option<Range<usize>> {
                 end += 1;
             }
             byte if depth == 0 && (byte == b',' || is_whitespace(byte)) => break,
-            _ => end += 1,
+            byte => {
+                is_compact &= !is_whitespace(byte);
+                end += 1;
+            }
         }
     }
     *at = end;
-    (end > start).then_some(start..end)
+    (end > start).then_some(Element { range: start..end, is_compact })
 }
 
 #[cfg(test)]
@@ -382,10 +403,38 @@ mod tests {
         let text = br#" [ {"a":"]}"} ,[1,2], "x,y" ,3,true ] "#;
         let mut at = 2;
         let mut found = Vec::new();
-        while let Some(range) = next_element(text, &mut at) {
-            found.push(str::from_utf8(&text[range]).unwrap());
+        while let Some(element) = next_element(text, &mut at) {
+            assert!(element.is_compact);
+            found.push(str::from_utf8(&text[element.range]).unwrap());
         }
         assert_eq!(found, [r#"{"a":"]}"}"#, "[1,2]", r#""x,y""#, "3", "true"]);
+    }
+
+    #[test]
+    fn an_element_is_compact_if_nothing_stands_between_its_tokens() {
+        for (text, is_compact) in
+            [("{\"a b\":\"c\"}\n", true), ("{\"a\": 1}", false), ("{\n\"a\":1}", false), ("{\"a\":1\t}", false)]
+        {
+            let element = next_element(format!("{text},").as_bytes(), &mut 0);
+            let whole = text.trim_end().len();
+            assert_eq!(element, Some(Element { range: 0..whole, is_compact }), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_string_ends_where_it_ends_wherever_that_is() {
+        // Every byte at every place of a word, with and without what looks like a stop behind it.
+        for len in 0..20 {
+            for byte in 0..=u8::MAX {
+                for behind in [b"\"\"\"\"\"\"\"\"\"".as_slice(), b"\x1f\x1f\x1f\x1f\x1f\x1f\x1f\x1f", b"aaaaaaaa", b""]
+                {
+                    let text = [b"\xe9 ~".repeat(7)[..len].to_vec(), vec![byte], behind.to_vec()].concat();
+                    let is_stop = |byte: &u8| *byte < 0x20 || matches!(*byte, b'"' | b'\\');
+                    let first = text.iter().position(is_stop).unwrap_or(text.len());
+                    assert_eq!(plain_len(&text), first, "{text:x?}");
+                }
+            }
+        }
     }
 
     /// Any JSON value, small.

@@ -6,9 +6,13 @@
 pub mod alerts;
 pub mod configuration;
 pub mod guest;
+pub mod history_file;
 pub mod input;
 pub mod json_text;
 pub mod module_file;
+pub mod native_search;
 pub mod sample;
 pub mod search;
+pub mod state_export;
+pub mod state_storage;
 pub mod wasi;

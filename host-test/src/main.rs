@@ -31,6 +31,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(args) => commands::run::run(&args),
         Command::Replay(args) => commands::replay::run(&args),
+        Command::Baseline(args) => commands::baseline::run(&args),
+        Command::State(command) => commands::state::run(&command),
         Command::Compile(args) => commands::compile::run(&args),
         Command::Rules(Rules::Check(args)) => commands::compile::check(&args),
         Command::Bench(args) => commands::bench::run(&args),

@@ -2,13 +2,15 @@
 //!
 //! In: the guest's memory and the arguments of its call. Out: bytes in that memory and WASI's error number. The guest sees
 //! its three standard streams and, where it was given one, the configuration directory as preopen [`DIRECTORY`]; in it,
-//! files with plain names.
-//! Bounds: every pointer is checked against the memory; at most [`MAX_OPEN`] files are open; nothing panics. Not here:
-//! sub-directories, links that the guest did not ask to follow, and whatever else WASI has.
+//! files with plain names. A file that the guest makes is for its owner's eyes only: a history holds its key.
+//! Bounds: every pointer is checked against the memory, of a write before anything is written; at most [`MAX_OPEN`] files
+//! are open; nothing panics. Not here: sub-directories, links that the guest did not ask to follow, and whatever else WASI
+//! has.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The file descriptor of the configuration directory.
 pub const DIRECTORY: u32 = 3;
@@ -22,6 +24,10 @@ const MAX_OPEN: usize = 64;
 /// The longest file name, in bytes; that of Linux.
 const MAX_NAME: usize = 255;
 
+/// The mode of files that are made.
+#[cfg(unix)]
+pub(crate) const OWNER_ONLY: u32 = 0o600;
+
 /// What a WASI call returns: 0 or an error number of `wasi_snapshot_preview1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
@@ -34,6 +40,8 @@ pub enum Errno {
     BadDescriptor = 8,
     /// Busy.
     Busy = 10,
+    /// The quota is exceeded.
+    Quota = 19,
     /// The file exists.
     Exists = 20,
     /// A pointer outside the memory.
@@ -66,12 +74,19 @@ pub enum Errno {
     ReadOnly = 69,
     /// Seeking in what has no position.
     NoPosition = 70,
+    /// A file that its server does not know any more.
+    Stale = 72,
     /// A file descriptor without the right to do this, or a name that leads out of the directory.
     NotCapable = 76,
 }
 
 impl From<io::Error> for Errno {
     fn from(error: io::Error) -> Self {
+        // EMFILE and ENFILE, for which `ErrorKind` has no name.
+        #[cfg(unix)]
+        if let Some(23 | 24) = error.raw_os_error() {
+            return Errno::TooManyOpen;
+        }
         match error.kind() {
             io::ErrorKind::NotFound => Errno::NoEntry,
             io::ErrorKind::PermissionDenied => Errno::Access,
@@ -79,8 +94,11 @@ impl From<io::Error> for Errno {
             io::ErrorKind::InvalidInput => Errno::Invalid,
             io::ErrorKind::IsADirectory => Errno::IsDirectory,
             io::ErrorKind::NotADirectory => Errno::NotDirectory,
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Errno::NoSpace,
+            io::ErrorKind::InvalidFilename => Errno::NameTooLong,
+            io::ErrorKind::StorageFull => Errno::NoSpace,
+            io::ErrorKind::QuotaExceeded => Errno::Quota,
             io::ErrorKind::ReadOnlyFilesystem => Errno::ReadOnly,
+            io::ErrorKind::StaleNetworkFileHandle => Errno::Stale,
             io::ErrorKind::FileTooLarge => Errno::TooBig,
             io::ErrorKind::ResourceBusy => Errno::Busy,
             io::ErrorKind::NotSeekable => Errno::NoPosition,
@@ -137,6 +155,7 @@ pub struct Wasi {
 struct OpenFile {
     file: File,
     position: u64,
+    /// Whether the system itself puts what is written at the end.
     append: bool,
     readable: bool,
     writable: bool,
@@ -148,29 +167,39 @@ impl Wasi {
         Wasi { directory, files: Vec::new(), stderr }
     }
 
-    /// `fd_write`: writes the buffers one after another and stores how many bytes that were.
+    /// `fd_write`: writes the buffers one after another, each to a file as one piece, and stores how many bytes that were.
+    /// It ends early where the system takes less; an error is one only if nothing was written before it.
     pub fn fd_write(&mut self, memory: &mut [u8], fd: u32, vectors: u32, count: u32, written: u32) -> Outcome {
-        let mut total = 0u32;
+        memory.get(range(written, 4)).ok_or(Errno::Fault)?;
+        let mut asked = 0u32;
         for index in 0..count {
             let buffer = vector(memory, vectors, index)?;
             let bytes = memory.get(buffer).ok_or(Errno::Fault)?;
-            match fd {
+            asked = u32::try_from(bytes.len()).ok().and_then(|len| asked.checked_add(len)).ok_or(Errno::Invalid)?;
+        }
+        let mut total = 0u32;
+        for index in 0..count {
+            let bytes = &memory[vector(memory, vectors, index)?];
+            let wrote = match fd {
                 1 | 2 => match &mut self.stderr {
-                    Stderr::Inherit => io::stderr().write_all(bytes)?,
-                    Stderr::Capture(captured) => captured.extend_from_slice(bytes),
+                    Stderr::Inherit => io::stderr().write_all(bytes).map(|()| bytes.len()),
+                    Stderr::Capture(captured) => {
+                        captured.extend_from_slice(bytes);
+                        Ok(bytes.len())
+                    }
                 },
-                _ => {
-                    let open = self.writable(fd)?;
-                    // A file opened to append goes to its end by itself.
-                    let start = match open.append {
-                        true => open.file.seek(SeekFrom::End(0))?,
-                        false => open.file.seek(SeekFrom::Start(open.position))?,
-                    };
-                    open.file.write_all(bytes)?;
-                    open.position = start + bytes.len() as u64;
+                _ => self.writable(fd)?.write(bytes),
+            };
+            match wrote {
+                Ok(wrote) => {
+                    total += wrote as u32;
+                    if wrote < bytes.len() {
+                        break;
+                    }
                 }
+                Err(error) if total == 0 => return Err(error.into()),
+                Err(_) => break,
             }
-            total = total.wrapping_add(bytes.len() as u32);
         }
         store(memory, written, &total.to_le_bytes())
     }
@@ -191,6 +220,32 @@ impl Wasi {
         self.file(fd)?;
         self.files[(fd - FIRST_FILE) as usize] = None;
         Ok(())
+    }
+
+    /// `fd_datasync`: waits until what was written to a file is on the medium.
+    pub fn fd_datasync(&mut self, fd: u32) -> Outcome {
+        Ok(self.writable(fd)?.file.sync_data()?)
+    }
+
+    /// `fd_filestat_get`: stores what the system knows of an open file.
+    pub fn fd_filestat_get(&mut self, memory: &mut [u8], fd: u32, status: u32) -> Outcome {
+        let metadata = self.file(fd)?.file.metadata()?;
+        store(memory, status, &filestat(&metadata))
+    }
+
+    /// `path_rename`: gives a file of the configuration directory another name there, which it takes over from the file
+    /// that has it.
+    pub fn path_rename(
+        &mut self,
+        memory: &[u8],
+        old_directory: u32,
+        old: (u32, u32),
+        new_directory: u32,
+        new: (u32, u32),
+    ) -> Outcome {
+        let old = self.path(memory, old_directory, old)?;
+        let new = self.path(memory, new_directory, new)?;
+        Ok(fs::rename(old, new)?)
     }
 
     /// `path_open`: opens a file of the configuration directory and stores its descriptor.
@@ -232,20 +287,22 @@ impl Wasi {
             }
             None => return Err(Errno::TooManyOpen),
         };
-        let file = OpenOptions::new()
-            .read(readable)
-            .write(writable)
-            .create(create)
-            .create_new(exclusive)
-            .truncate(truncate)
-            .open(&path)?;
+        let append = writable && fd_flags & flags::FD_APPEND != 0;
+        let mut options = OpenOptions::new();
+        options.read(readable).write(writable).append(append).create(create).create_new(exclusive);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, OWNER_ONLY);
+        let file = options.truncate(truncate && !append).open(&path)?;
         if file.metadata()?.is_dir() {
             return Err(Errno::IsDirectory);
         }
+        // Which `OpenOptions` does not do for a file that is appended to.
+        if truncate && append {
+            file.set_len(0)?;
+        }
         let fd = FIRST_FILE + slot as u32;
         store(memory, opened, &fd.to_le_bytes())?;
-        self.files[slot] =
-            Some(OpenFile { file, position: 0, append: fd_flags & flags::FD_APPEND != 0, readable, writable });
+        self.files[slot] = Some(OpenFile { file, position: 0, append, readable, writable });
         Ok(())
     }
 
@@ -304,6 +361,22 @@ impl Wasi {
 }
 
 impl OpenFile {
+    /// Writes what the system takes of the bytes in one call, and goes behind it.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !self.append {
+            self.file.seek(SeekFrom::Start(self.position))?;
+        }
+        let wrote = loop {
+            match self.file.write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                wrote => break wrote?,
+            }
+        };
+        let behind = self.position + wrote as u64;
+        self.position = if self.append { self.file.stream_position().unwrap_or(behind) } else { behind };
+        Ok(wrote)
+    }
+
     /// Fills the guest's buffers from `offset` on until the file ends; how many bytes came.
     fn read_at(&mut self, memory: &mut [u8], vectors: u32, count: u32, offset: u64) -> Result<u32, Errno> {
         self.file.seek(SeekFrom::Start(offset))?;
@@ -325,6 +398,45 @@ impl OpenFile {
         }
         Ok(total)
     }
+}
+
+/// What WASI calls a regular file, and anything else.
+const REGULAR_FILE: u64 = 4;
+const UNKNOWN: u64 = 0;
+
+/// The 64 bytes of WASI's `filestat`; its file type has seven bytes behind it that are 0.
+fn filestat(metadata: &Metadata) -> [u8; 64] {
+    let (device, inode, links, changed) = identity(metadata);
+    let filetype = if metadata.is_file() { REGULAR_FILE } else { UNKNOWN };
+    let [accessed, modified] = [metadata.accessed(), metadata.modified()].map(nanoseconds);
+    let fields = [device, inode, filetype, links, metadata.len(), accessed, modified, changed];
+    let mut bytes = [0; 64];
+    for (to, field) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(fields) {
+        *to = field.to_le_bytes();
+    }
+    bytes
+}
+
+/// The device, the number on it, how many names there are, and when one of these or the contents last changed.
+#[cfg(unix)]
+fn identity(metadata: &Metadata) -> (u64, u64, u64, u64) {
+    use std::os::unix::fs::MetadataExt;
+    let seconds = u64::try_from(metadata.ctime()).unwrap_or(0);
+    let nanoseconds = u64::try_from(metadata.ctime_nsec()).unwrap_or(0);
+    let changed = seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds);
+    (metadata.dev(), metadata.ino(), metadata.nlink(), changed)
+}
+
+/// The same where the standard library does not tell: one name.
+#[cfg(not(unix))]
+fn identity(metadata: &Metadata) -> (u64, u64, u64, u64) {
+    (0, 0, 1, nanoseconds(metadata.modified()))
+}
+
+/// Nanoseconds since 1970; 0 for a time that is not known or before it.
+fn nanoseconds(time: io::Result<SystemTime>) -> u64 {
+    let since = time.ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    since.and_then(|since| u64::try_from(since.as_nanos()).ok()).unwrap_or(0)
 }
 
 /// The range of the memory that a pointer and a length mean; `get` of a slice does the checking.

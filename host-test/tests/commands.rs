@@ -159,13 +159,13 @@ fn a_trap_loses_no_record_and_is_an_error_in_the_end() {
     let output = firstseen(&["run", "--module", module], input.as_bytes());
     let trap = "-:2: the module trapped on record 2: wasm trap: wasm `unreachable` instruction executed";
     let warning = format!(
-        "firstseen: warning: {trap}; the record passes unchanged, and the module starts anew with no history\n{NO_EVENT}"
+        "firstseen: warning: {trap}; the record passes unchanged, and the module starts anew with the history of its state file\n{NO_EVENT}"
     );
     assert_eq!(told(&output), (Some(2), input, warning.as_str()));
 
     let output = firstseen(&["replay", "--module", module, "-"], input.as_bytes());
     let (code, out, err) = told(&output);
-    let warning = format!("firstseen: warning: {trap}; the module starts anew with no history\n");
+    let warning = format!("firstseen: warning: {trap}; the module starts anew with the history of its state file\n");
     assert_eq!((code, err), (Some(2), warning.as_str()));
     let summary = "3 records, 0 CloudTrail events\nno CloudTrail event was found: see event_root in firstseen.toml\n";
     assert!(out.starts_with(summary), "{out}");

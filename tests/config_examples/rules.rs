@@ -101,7 +101,7 @@ fn what_is_called_a_default_is_one() {
     let names = |settings: &[&str]| -> Vec<String> {
         settings.iter().map(|setting| setting.split(' ').next().expect("a key").to_owned()).collect()
     };
-    assert_eq!(names(&defaults), ["dialect", "output_key", "capacity"]);
+    assert_eq!(names(&defaults), ["dialect", "output_key", "capacity", "warming", "sync", "max_clock_skew"]);
     assert_eq!(names(&others), ["event_root", "as_organization_key"]);
 
     let settings = |text: &str| {

@@ -10,9 +10,12 @@ use alloc::borrow::Cow;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use crate::decimal::decimal;
 use crate::event::timestamp::{self, Millis};
 use crate::event::{EventView, json};
 use crate::new_terms::Reason;
+use crate::new_terms::history::entry::{Seconds, millis};
+use crate::new_terms::history::{History, OwnerNumber};
 use crate::rule::{FieldRef, NewTerms, Rule, Severity, Suppression, Template, TemplatePart};
 
 /// How much of an event's text an alert shows, in bytes; the event itself carries all of it. No ARN and no user agent that
@@ -134,14 +137,58 @@ pub(crate) struct Suppressed<'r> {
 }
 
 /// How much the history knows at an event.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct HistoryState {
-    /// Since when it has been learning.
-    pub(crate) since: Millis,
-    /// Whether that covers the windows of all rules that the event names.
-    pub(crate) complete: bool,
+    /// Since when it has been learning; of the rules that the event names, the one that it knows the least of. 0 if none of
+    /// them asks it anything.
+    since: Seconds,
+    /// Whether that does not cover the window of one of them.
+    warming: bool,
+    /// When part of its file was lost, if that is inside a window; else 0.
+    damaged_at: Seconds,
+    /// The capacity that it has, and the one that it would need, if it forgot something inside a window; else 0.
+    capacity: usize,
+    capacity_needed: u32,
+    /// How many alerts of these rules were held while it was warming.
+    held: u32,
     /// Whether it survives a restart.
     pub(crate) durable: bool,
+}
+
+impl HistoryState {
+    /// The event names a rule that this owner is of.
+    pub(crate) fn name(&mut self, history: &History, owner: OwnerNumber, at: Seconds) {
+        let standing = history.standing(owner);
+        let is_inside = |time: Seconds| time != 0 && (at <= time || at - time <= standing.window);
+        self.since = self.since.max(standing.since);
+        self.warming |= !standing.is_complete(at);
+        if is_inside(history.repairs().damaged_at) {
+            self.damaged_at = history.repairs().damaged_at;
+        }
+        if is_inside(standing.evicted_until) {
+            self.capacity = history.capacity();
+            self.capacity_needed = self.capacity_needed.max(standing.capacity_needed);
+        }
+        self.held = self.held.saturating_add(standing.held);
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        let mut object = Object::begin(out);
+        object.text("since", &timestamp::format(millis(self.since)));
+        object.text("state", if self.warming { "warming" } else { "complete" });
+        object.member("durable", |out| out.extend_from_slice(if self.durable { b"true" } else { b"false" }));
+        if self.damaged_at != 0 {
+            object.text("damaged", &timestamp::format(millis(self.damaged_at)));
+        }
+        if self.capacity_needed != 0 {
+            object.number("capacity", u32::try_from(self.capacity).unwrap_or(u32::MAX));
+            object.number("capacity_needed", self.capacity_needed);
+        }
+        if self.held != 0 {
+            object.number("held", self.held);
+        }
+        object.end();
+    }
 }
 
 /// Writes the record with its alerts to `out`. `record` is a JSON object with at least one member.
@@ -173,13 +220,9 @@ pub(crate) fn annotate(
         if !suppressed.is_empty() {
             object.member("suppressed", |out| array(out, suppressed, write_suppressed));
         }
-        object.member("history", |out| {
-            let mut object = Object::begin(out);
-            object.text("since", &timestamp::format(history.since));
-            object.text("state", if history.complete { "complete" } else { "warming" });
-            object.member("durable", |out| out.extend_from_slice(if history.durable { b"true" } else { b"false" }));
-            object.end();
-        });
+        if history.since != 0 {
+            object.member("history", |out| history.write(out));
+        }
         object.end();
     });
     out.extend_from_slice(&record[end..]);
@@ -345,7 +388,7 @@ impl<'o> Object<'o> {
     }
 
     fn number(&mut self, name: &str, number: impl Into<u32>) -> &mut Self {
-        let number = number.into().to_string();
+        let number = decimal(u64::from(number.into()));
         self.member(name, |out| out.extend_from_slice(number.as_bytes()))
     }
 

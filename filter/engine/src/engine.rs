@@ -5,21 +5,23 @@
 //! size; no input makes it fail. Not here: where records come from and go to.
 
 use alloc::borrow::Cow;
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::alert::{self, Finding, Frame, Group, HistoryState, MAX_ALERTS, NewTuple, Suppressed};
 use crate::event::timestamp::Millis;
 use crate::event::{EventView, Schema, Texts, UnknownField, output_key};
-use crate::new_terms::history::{EventHash, Fingerprint, GroupSighting, History};
+use crate::journal::keeper::Keeper;
+use crate::new_terms::fingerprint::{EventHash, Fingerprint, Key};
+use crate::new_terms::history::entry::{Entry, Seconds, millis, seconds, whole_seconds};
+use crate::new_terms::history::owner::{Purpose, Standing};
+use crate::new_terms::history::{GroupSighting, History, OwnerNumber};
 use crate::new_terms::{Reason, Sighting, TermTuples};
 use crate::predicate;
 use crate::prefilter::{PortableSearch, Prefilter, Search};
-use crate::rule::{FieldRef, MissingFields, NewTerms, Pack, Rule, Suppression};
-
-/// How far event time may run ahead of arrival time, in milliseconds: 15 minutes. An event dated further ahead counts
-/// as having happened then, so that a wrong clock neither expires the history nor keeps a tuple known for years.
-pub const MAX_CLOCK_SKEW: Millis = 15 * 60 * 1000;
+use crate::rule::{FieldRef, MissingFields, NewTerms, Pack, Rule, Settings, Suppression, Warming};
+use crate::storage::Storage;
 
 /// Runs a pack of rules over records.
 #[derive(Debug)]
@@ -28,9 +30,15 @@ pub struct Engine {
     prefilter: Prefilter,
     rules: Vec<LoadedRule>,
     history: History,
+    /// Who keeps the history's file, if there is one.
+    keeper: Option<Keeper>,
+    /// The second of the first record whose arrival is known, or 0: since then the history has been learning.
+    begun_at: Seconds,
+    /// The groups of events that were learned from, to be learned in the order of time.
+    learned_groups: Vec<(Seconds, OwnerNumber, Fingerprint)>,
     output_key: String,
-    /// When the first record arrived, or happened if nobody knows: since then the history has been learning.
-    since: Option<Millis>,
+    warming: Warming,
+    max_clock_skew: Millis,
 }
 
 /// A rule, and what is made of it once.
@@ -38,11 +46,16 @@ pub struct Engine {
 struct LoadedRule {
     rule: Rule,
     frame: Frame,
-    /// What its tuples belong to in the history: the rule and the names of their fields, so that a rule whose fields
-    /// change starts anew.
-    tuples: Fingerprint,
-    /// What its suppression groups belong to, likewise.
-    groups: Fingerprint,
+    tuples: Option<Owned>,
+    groups: Option<Owned>,
+}
+
+/// What of the history belongs to a rule.
+#[derive(Debug, Clone, Copy)]
+struct Owned {
+    number: OwnerNumber,
+    /// What its fingerprints are made with.
+    print: Fingerprint,
 }
 
 /// What became of a record.
@@ -62,41 +75,104 @@ pub enum Outcome {
 struct Findings<'r> {
     alerting: Vec<Finding<'r>>,
     suppressed: Vec<Suppressed<'r>>,
-    /// The longest window or duration of the rules that are named.
-    longest_window: u64,
+    history: HistoryState,
 }
 
 /// An event, and how the history knows it.
 struct Occurrence<'e> {
     event: &'e EventView<'e>,
-    /// The event's time, as far as its arrival lets it be believed.
-    at: Millis,
+    /// The second of the event, as far as its arrival lets it be believed.
+    at: Seconds,
     hash: EventHash,
 }
 
+/// What the history knows of a tuple or group of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explanation {
+    /// The rule's id.
+    pub rule_id: String,
+    /// Whether it is a tuple or a group.
+    pub purpose: Purpose,
+    /// The values of each field.
+    pub values: Vec<Vec<String>>,
+    /// What is known, if anything is.
+    pub entry: Option<Entry>,
+    /// The same of the rule.
+    pub standing: Standing,
+    /// The event's time, as the history sees it.
+    pub at: Seconds,
+}
+
 impl Engine {
-    /// Runs the pack's rules with an empty history; `key` is random, and known to nobody who writes events.
+    /// Runs the pack's rules with an empty history that is kept in memory only; `key` is random, and known to nobody who
+    /// writes events.
     ///
     /// # Errors
     /// The pack names a field that this engine does not know.
     pub fn new(pack: Pack, key: [u8; 16]) -> Result<Engine, UnknownField> {
-        let schema = Schema::new(&pack.settings, &pack.fields, key)?;
+        let history = History::new(pack.settings.capacity, Key(key));
+        Engine::with(pack, history, None)
+    }
+
+    /// Runs the pack's rules with the history of a state file; `new_key` is that of the history if there is no file yet.
+    ///
+    /// # Errors
+    /// Those of [`Engine::new`]. A state file that cannot be read or written is no error: [`Engine::take_notice`] tells.
+    pub fn open(pack: Pack, storage: Box<dyn Storage>, new_key: [u8; 16]) -> Result<Engine, UnknownField> {
+        let Settings { sync, capacity, .. } = pack.settings;
+        let (keeper, history) = Keeper::open(storage, sync, capacity, Key(new_key));
+        Engine::with(pack, history, Some(keeper))
+    }
+
+    /// Runs the pack's rules with this history, which is kept in memory only.
+    ///
+    /// # Errors
+    /// Those of [`Engine::new`].
+    pub fn with_history(pack: Pack, history: History) -> Result<Engine, UnknownField> {
+        Engine::with(pack, history, None)
+    }
+
+    fn with(pack: Pack, mut history: History, keeper: Option<Keeper>) -> Result<Engine, UnknownField> {
+        let schema = Schema::new(&pack.settings, &pack.fields, history.key().0)?;
         let prefilter = Prefilter::new(&pack);
         let Pack { settings, fields, rules } = pack;
-        let history = History::new(settings.capacity, key);
         let mut loaded = Vec::with_capacity(rules.len());
         for rule in rules {
             let frame = Frame::new(&rule, &fields);
-            let owner = |purpose: &str, refs: &[FieldRef]| {
-                let mut owner = Vec::from([purpose, &*rule.id]);
-                owner.extend(refs.iter().map(|field| &*fields[usize::from(field.0)]));
-                history.print(&owner)
+            let mut owned = |purpose, refs: &[FieldRef], span_ms| {
+                let names: Vec<&str> = refs.iter().map(|field| &*fields[usize::from(field.0)]).collect();
+                let number = history.load_owner(purpose, &rule.id, &names, whole_seconds(span_ms))?;
+                Some(Owned { number, print: history.owner(number)?.print })
             };
-            let tuples = owner("new_terms", rule.new_terms.as_ref().map_or(&[][..], |new_terms| &new_terms.fields));
-            let groups = owner("suppression", rule.suppression.as_ref().map_or(&[][..], |groups| &groups.group_by));
+            let tuples = rule.new_terms.as_ref();
+            let tuples = tuples.and_then(|terms| owned(Purpose::Tuples, &terms.fields, terms.window_ms));
+            let groups = rule.suppression.as_ref();
+            let groups = groups.and_then(|groups| owned(Purpose::Groups, &groups.group_by, groups.duration_ms));
             loaded.push(LoadedRule { rule, frame, tuples, groups });
         }
-        Ok(Engine { schema, prefilter, rules: loaded, history, output_key: settings.output_key, since: None })
+        history.age_out_removed_rules();
+        Ok(Engine {
+            schema,
+            prefilter,
+            rules: loaded,
+            history,
+            keeper,
+            begun_at: 0,
+            learned_groups: Vec::new(),
+            output_key: settings.output_key,
+            warming: settings.warming,
+            max_clock_skew: Millis::try_from(settings.max_clock_skew_ms).unwrap_or(Millis::MAX),
+        })
+    }
+
+    /// What the history knows.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// What people are to be told of the history's file, once; there may be more than one such thing.
+    pub fn take_notice(&mut self) -> Option<String> {
+        self.keeper.as_mut().and_then(Keeper::take_notice)
     }
 
     /// Takes a record that arrived at a time, or at 0 if nobody knows; writes it with its alerts to `out`, if it raises any.
@@ -117,80 +193,206 @@ impl Engine {
     pub fn process_unfiltered(&mut self, record: &[u8], arrival: Millis, out: &mut Vec<u8>) -> Outcome {
         self.begin(arrival);
         let texts = Texts::default();
-        // Bytes that are not UTF-8 are read as U+FFFD; what is written keeps them.
-        let readable = match core::str::from_utf8(record) {
-            Ok(text) => Cow::Borrowed(text),
-            Err(_) => String::from_utf8_lossy(record),
-        };
+        let readable = readable(record);
         let Some(event) = EventView::read(&self.schema, &readable, &texts) else { return Outcome::Untouched };
-
-        let matching: Vec<_> =
-            self.rules.iter().filter(|loaded| predicate::matches(&loaded.rule.query, &event)).collect();
+        let matching = matching(&self.rules, &event);
         if matching.is_empty() {
             return Outcome::Untouched;
         }
-        // A host that does not know the time passes 0; then there is nothing to hold event time against.
-        let latest = if arrival == 0 { Millis::MAX } else { arrival.saturating_add(MAX_CLOCK_SKEW) };
-        let at = event.event_time().unwrap_or(arrival).min(latest);
-        let since = *self.since.get_or_insert(at);
-        let identity = event.event_id();
-        let hash = self.history.event_hash(identity.as_deref().map_or(record, str::as_bytes));
+        let occurrence = occurrence(&event, record, arrival, self.max_clock_skew, &self.history);
+        if self.begun_at == 0 {
+            self.history.begin(occurrence.at);
+        }
 
-        let occurrence = Occurrence { event: &event, at, hash };
         let mut findings = Findings::default();
         for loaded in matching {
-            findings.add(&mut self.history, loaded, &occurrence);
+            findings.add(&mut self.history, loaded, &occurrence, self.warming);
         }
-        let Findings { alerting, suppressed, longest_window } = findings;
+        let Findings { alerting, suppressed, history: mut state } = findings;
+        if let Some(keeper) = &mut self.keeper {
+            keeper.commit(&mut self.history, seconds(arrival));
+            state.durable = keeper.is_durable();
+        } else {
+            self.history.forget_changes();
+        }
         if alerting.is_empty() && suppressed.is_empty() {
             return Outcome::Untouched;
         }
-        let complete = at >= since && at.abs_diff(since) >= longest_window;
-        let history = HistoryState { since, complete, durable: false };
         let key = output_key(&self.output_key, event.output_keys_taken() + 1);
-        alert::annotate(out, record, &key, &event, &alerting, &suppressed, history);
+        alert::annotate(out, record, &key, &event, &alerting, &suppressed, state);
         Outcome::Annotated { alerts: alerting.iter().map(|finding| finding.alerts.len()).sum() }
     }
 
-    /// The history begins with the first record whose arrival is known.
+    /// The history begins with the first record whose arrival is known, or an earlier one, should the first one's have been in
+    /// the future.
     fn begin(&mut self, arrival: Millis) {
-        if arrival != 0 {
-            self.since.get_or_insert(arrival);
+        if arrival == 0 {
+            return;
+        }
+        let at = seconds(arrival).max(1);
+        if self.begun_at != 0 && at >= self.begun_at {
+            return;
+        }
+        self.begun_at = at;
+        self.history.begin(at);
+        match &mut self.keeper {
+            Some(keeper) => keeper.commit(&mut self.history, seconds(arrival)),
+            None => self.history.forget_changes(),
         }
     }
+
+    /// Learns from a record of the past without alerting: what a live filter would have known after it. `now` is the time of
+    /// learning; an event that does not say when it was, or is dated later than that by more than the permitted skew,
+    /// teaches nothing. Learning the same records again, in any order, changes nothing.
+    pub fn learn(&mut self, record: &impl Search, now: Millis) {
+        if !self.prefilter.is_candidate(record) {
+            return;
+        }
+        let record = record.bytes();
+        let texts = Texts::default();
+        let readable = readable(record);
+        let Some(event) = EventView::read(&self.schema, &readable, &texts) else { return };
+        let matching = matching(&self.rules, &event);
+        let latest = now.saturating_add(self.max_clock_skew);
+        if matching.is_empty() || event.event_time().is_none_or(|time| time > latest) {
+            return;
+        }
+        let Occurrence { at, .. } = occurrence(&event, record, now, self.max_clock_skew, &self.history);
+        let key = self.history.key();
+        for LoadedRule { rule, tuples, groups, .. } in matching {
+            if let (Some(new_terms), Some(owned)) = (&rule.new_terms, tuples) {
+                for tuple in TermTuples::of(&new_terms.fields, &event, key).each() {
+                    let print = key.tuple(owned.print, tuple.iter().map(|term| term.print));
+                    self.history.learn(owned.number, print, at);
+                }
+            }
+            if let (Some(suppression), Some(owned)) = (&rule.suppression, groups)
+                && let Some(terms) = group_terms(suppression, &event)
+            {
+                self.learned_groups.push((at, owned.number, group_print(key, *owned, &terms)));
+            }
+        }
+        self.history.forget_changes();
+    }
+
+    /// What was learned is all that there was between two times.
+    pub fn cover(&mut self, from: Millis, until: Millis) {
+        self.history.cover(seconds(from), seconds(until));
+    }
+
+    /// What was learned.
+    pub fn into_history(mut self) -> History {
+        self.learned_groups.sort_unstable();
+        for (at, number, group) in self.learned_groups {
+            self.history.learn_group(number, group, at);
+        }
+        self.history.forget_changes();
+        self.history
+    }
+
+    /// What the history knows of the tuples and groups of a record, rule by rule; nothing changes.
+    pub fn explain(&self, record: &[u8], arrival: Millis) -> Vec<Explanation> {
+        let texts = Texts::default();
+        let readable = readable(record);
+        let Some(event) = EventView::read(&self.schema, &readable, &texts) else { return Vec::new() };
+        let occurrence = occurrence(&event, record, arrival, self.max_clock_skew, &self.history);
+        let mut explanations = Vec::new();
+        for LoadedRule { rule, tuples, groups, .. } in matching(&self.rules, &event) {
+            let explain = |owned: &Owned, purpose, values, print| {
+                let owner = self.history.owner(owned.number);
+                Explanation {
+                    rule_id: rule.id.clone(),
+                    purpose,
+                    values,
+                    entry: owner.and_then(|owner| owner.get(print)).copied(),
+                    standing: self.history.standing(owned.number),
+                    at: occurrence.at,
+                }
+            };
+            if let (Some(new_terms), Some(owned)) = (&rule.new_terms, tuples) {
+                for tuple in TermTuples::of(&new_terms.fields, &event, self.history.key()).each() {
+                    let print = self.history.key().tuple(owned.print, tuple.iter().map(|term| term.print));
+                    let values = tuple.iter().map(|term| Vec::from([term.text.clone()])).collect();
+                    explanations.push(explain(owned, Purpose::Tuples, values, print));
+                }
+            }
+            if let (Some(suppression), Some(owned)) = (&rule.suppression, groups)
+                && let Some(terms) = group_terms(suppression, &event)
+            {
+                let print = group_print(self.history.key(), *owned, &terms);
+                explanations.push(explain(owned, Purpose::Groups, terms, print));
+            }
+        }
+        explanations
+    }
+}
+
+/// Bytes that are not UTF-8 are read as U+FFFD; what is written keeps them.
+fn readable(record: &[u8]) -> Cow<'_, str> {
+    match core::str::from_utf8(record) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => String::from_utf8_lossy(record),
+    }
+}
+
+fn matching<'r>(rules: &'r [LoadedRule], event: &EventView<'_>) -> Vec<&'r LoadedRule> {
+    rules.iter().filter(|loaded| predicate::matches(&loaded.rule.query, event)).collect()
+}
+
+fn occurrence<'e>(
+    event: &'e EventView<'e>,
+    record: &[u8],
+    arrival: Millis,
+    max_clock_skew: Millis,
+    history: &History,
+) -> Occurrence<'e> {
+    // A host that does not know the time passes 0; then there is nothing to hold event time against.
+    let latest = if arrival == 0 { Millis::MAX } else { arrival.saturating_add(max_clock_skew) };
+    let at = seconds(event.event_time().unwrap_or(arrival).min(latest));
+    let identity = event.event_id();
+    let hash = history.key().event(identity.as_deref().map_or(record, str::as_bytes));
+    Occurrence { event, at, hash }
 }
 
 impl<'r> Findings<'r> {
     /// Adds what the event would alert on, or that its group has alerted already.
-    fn add(&mut self, history: &mut History, loaded: &'r LoadedRule, occurrence: &Occurrence<'_>) {
+    fn add(&mut self, history: &mut History, loaded: &'r LoadedRule, occurrence: &Occurrence<'_>, warming: Warming) {
         let LoadedRule { rule, frame, tuples, groups } = loaded;
-        let (alerts, omitted) = match &rule.new_terms {
-            None => (Vec::from([None]), 0),
-            Some(new_terms) => new_tuples(history, *tuples, new_terms, occurrence),
+        let (alerts, omitted) = match (&rule.new_terms, tuples) {
+            (Some(new_terms), Some(owned)) => new_tuples(history, *owned, new_terms, occurrence),
+            _ => (Vec::from([None]), 0),
         };
         if alerts.is_empty() {
             return;
         }
-        let window = rule.new_terms.as_ref().map_or(0, |new_terms| new_terms.window_ms);
-        let duration = rule.suppression.as_ref().map_or(0, |suppression| suppression.duration_ms);
-        self.longest_window = self.longest_window.max(window).max(duration);
+        if let Some(owned) = tuples {
+            if warming == Warming::Hold && !history.standing(owned.number).is_complete(occurrence.at) {
+                history.hold(owned.number, u32::try_from(alerts.len() + omitted).unwrap_or(u32::MAX));
+                return;
+            }
+            self.history.name(history, owned.number, occurrence.at);
+        }
+        if let Some(owned) = groups {
+            self.history.name(history, owned.number, occurrence.at);
+        }
 
         let terms = rule.suppression.as_ref().and_then(|suppression| group_terms(suppression, occurrence.event));
-        let opened = match terms {
-            None => None,
-            Some(terms) => {
-                let prints: Vec<_> = terms.iter().map(|values| history.print(values)).collect();
-                let group = history.key(*groups, prints);
-                match history.observe_group(group, occurrence.at, duration, occurrence.hash) {
+        let opened = match (terms, groups) {
+            (Some(terms), Some(owned)) => {
+                let group = group_print(history.key(), *owned, &terms);
+                match history.observe_group(owned.number, group, occurrence.at, occurrence.hash) {
                     GroupSighting::Opens { start } => {
-                        Some(Group { terms: terms.iter().map(|values| all_shown(values)).collect(), start })
+                        let terms = terms.iter().map(|values| all_shown(values)).collect();
+                        Some(Group { terms, start: millis(start) })
                     }
                     GroupSighting::Suppressed { start, end, count } => {
+                        let (start, end) = (millis(start), millis(end));
                         self.suppressed.push(Suppressed { rule, start, end, count });
                         return;
                     }
                 }
             }
+            _ => None,
         };
         self.alerting.push(Finding { rule, frame, alerts, omitted, opened });
     }
@@ -199,19 +401,19 @@ impl<'r> Findings<'r> {
 /// The event's tuples that are new, as many as alerts are written for, and how many more there are.
 fn new_tuples(
     history: &mut History,
-    owner: Fingerprint,
+    owned: Owned,
     new_terms: &NewTerms,
     occurrence: &Occurrence<'_>,
 ) -> (Vec<Option<NewTuple>>, usize) {
     let Occurrence { event, at, hash } = occurrence;
     let (mut new, mut omitted) = (Vec::new(), 0);
-    let tuples = TermTuples::of(&new_terms.fields, event, history);
+    let tuples = TermTuples::of(&new_terms.fields, event, history.key());
     if tuples.are_too_many() {
         new.push(Some(NewTuple { values: Vec::new(), reason: Reason::TooMany }));
     }
     for tuple in tuples.each() {
-        let key = history.key(owner, tuple.iter().map(|term| term.print));
-        if let Sighting::New(reason) = history.observe(key, *at, new_terms.window_ms, *hash) {
+        let print = history.key().tuple(owned.print, tuple.iter().map(|term| term.print));
+        if let Sighting::New(reason) = history.observe(owned.number, print, *at, *hash) {
             if new.len() < MAX_ALERTS {
                 let values = tuple.iter().map(|term| alert::shown(&term.text).to_string()).collect();
                 new.push(Some(NewTuple { values, reason }));
@@ -221,6 +423,10 @@ fn new_tuples(
         }
     }
     (new, omitted)
+}
+
+fn group_print(key: Key, owned: Owned, terms: &[Vec<String>]) -> Fingerprint {
+    key.tuple(owned.print, terms.iter().map(|values| key.print(values)))
 }
 
 /// The values of each field that the event's group is made of; no group at all, if the rule does not suppress events that

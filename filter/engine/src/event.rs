@@ -11,17 +11,17 @@
 
 use alloc::borrow::Cow;
 use alloc::string::{String, ToString};
+use alloc::vec;
 use alloc::vec::Vec;
 use core::hash::Hasher;
-use core::net::IpAddr;
 use core::ops::ControlFlow;
 
-use hashbrown::hash_table::{Entry, HashTable};
 use siphasher::sip128::SipHasher24;
 
 use crate::new_terms::MAX_TUPLES;
 use crate::rule::{Dialect, FieldRef, Settings};
 
+pub(crate) mod address;
 pub mod fields;
 pub(crate) mod json;
 pub(crate) mod number;
@@ -29,6 +29,7 @@ mod reader;
 pub mod timestamp;
 pub mod value;
 
+use address::Address;
 use fields::{Account, FirstResource, Source};
 pub use reader::Texts;
 use reader::{Captured, Paths, Scope, Slot};
@@ -101,7 +102,7 @@ const MAX_OUTPUT_KEYS: usize = 9;
 pub(crate) fn output_key(base: &str, n: usize) -> Cow<'_, str> {
     match n {
         1 => Cow::Borrowed(base),
-        n => Cow::Owned(alloc::format!("{base}_{n}")),
+        n => Cow::Owned([base, "_", &(n as u64).to_string()].concat()),
     }
 }
 
@@ -199,9 +200,9 @@ impl<'a> EventView<'a> {
                 let slot = if self.first_value(first).is_some() { first } else { second };
                 self.each_at(slot, visit)
             }
-            Source::IpAddress(slot) => self.each_at(slot, &mut |value| match value.as_text().parse::<IpAddr>() {
-                Ok(_) => visit(value),
-                Err(_) => ControlFlow::Continue(()),
+            Source::IpAddress(slot) => self.each_at(slot, &mut |value| match Address::parse(value.as_text()) {
+                Some(_) => visit(value),
+                None => ControlFlow::Continue(()),
             }),
             Source::Outcome { code, message, event_name, response } => {
                 text(Some(self.outcome(code, message, event_name, response)))
@@ -228,8 +229,8 @@ impl<'a> EventView<'a> {
             }),
             Source::MemberOfEach(slot, name) => self.member_of_each(slot, name, visit),
             Source::AsOrganization => self.as_organization(visit),
-            Source::AccountName(account) => text(self.account(account).and_then(|full| at_part(&full, 0))),
-            Source::AccountUpnSuffix(account) => text(self.account(account).and_then(|full| at_part(&full, 1))),
+            Source::AccountName(account) => text(self.account(account).and_then(|full| at_part(&full, false))),
+            Source::AccountUpnSuffix(account) => text(self.account(account).and_then(|full| at_part(&full, true))),
         }
     }
 
@@ -263,7 +264,7 @@ impl<'a> EventView<'a> {
 
     /// The JSON text at a slot: of an object or array itself, or of the text that holds one.
     fn structure(&self, slot: Slot) -> Option<Cow<'a, str>> {
-        self.at(slot, self.scope).map(value::structure).find(|json| json.starts_with(['{', '[']))
+        self.at(slot, self.scope).map(value::structure).find(|json| matches!(json.as_bytes(), [b'{' | b'[', ..]))
     }
 
     fn member_text(&self, slot: Slot, name: &str) -> Option<String> {
@@ -324,7 +325,8 @@ impl<'a> EventView<'a> {
         let own_name = if foreign { None } else { self.first(account.user_name) };
         own_name.or_else(|| {
             let arn = self.first(account.arn).or_else(|| self.first_resource_arn(account.resources))?;
-            arn.rsplit('/').next().map(|last| Cow::Owned(last.to_string()))
+            let last = arn.bytes().rposition(|byte| byte == b'/').map_or(0, |slash| slash + 1);
+            arn.get(last..).map(|last| Cow::Owned(last.to_string()))
         })
     }
 
@@ -346,18 +348,25 @@ fn break_if(found: bool) -> ControlFlow<()> {
 
 /// How many values of one field are told apart: one more than makes too many tuples.
 pub(crate) const MAX_VALUES: usize = MAX_TUPLES + 1;
+const _: () = assert!(MAX_VALUES <= u16::MAX as usize, "a place of DistinctTexts is a u16");
 
-/// The `n`-th part of a name that `@` divides.
-fn at_part(full: &str, n: usize) -> Option<Cow<'static, str>> {
-    full.split('@').nth(n).map(|part| Cow::Owned(part.to_string()))
+/// What comes before the first `@` of a name; or, if that is `behind`, what comes behind it, up to a second.
+fn at_part(full: &str, behind: bool) -> Option<Cow<'static, str>> {
+    let up_to_at = |text: &str| text.bytes().position(|byte| byte == b'@').unwrap_or(text.len());
+    let (from, to) = match up_to_at(full) {
+        at if behind => (at + 1, at + 1 + up_to_at(full.get(at + 1..)?)),
+        at => (0, at),
+    };
+    full.get(from..to).map(|part| Cow::Owned(part.to_string()))
 }
 
 /// Texts, each once, told apart in time that does not grow with the square of their number: there may be thousands.
 #[derive(Default)]
 struct DistinctTexts {
     kept: Vec<String>,
-    /// Places in `kept`; empty while there are few texts.
-    table: HashTable<usize>,
+    /// By hash, each text's place in `kept` from 1 on, there or at the next place that was free; 0 is free, as half of
+    /// them are. Empty while there are few texts.
+    table: Vec<u16>,
 }
 
 impl DistinctTexts {
@@ -365,28 +374,39 @@ impl DistinctTexts {
     const FEW: usize = 8;
 
     fn add(&mut self, text: &str, hash_key: &[u8; 16]) {
-        let DistinctTexts { kept, table } = self;
-        let hash = |text: &str| {
-            let mut hasher = SipHasher24::new_with_key(hash_key);
-            hasher.write(text.as_bytes());
-            hasher.finish()
-        };
-        if kept.len() < Self::FEW {
-            if !kept.iter().any(|known| known == text) {
-                kept.push(text.to_string());
+        let count = self.kept.len();
+        if count < Self::FEW {
+            if !self.kept.iter().any(|known| known == text) {
+                self.kept.push(text.to_string());
             }
             return;
         }
-        if table.is_empty() {
-            for (at, known) in kept.iter().enumerate() {
-                table.insert_unique(hash(known), at, |at| hash(&kept[*at]));
+        if self.table.len() < 2 * (count + 1) {
+            self.table = vec![0; (4 * count).next_power_of_two()];
+            for at in 0..count {
+                let place = self.place(&self.kept[at], hash_key);
+                self.table[place] = at as u16 + 1;
             }
         }
-        let entry = table.entry(hash(text), |at| kept[*at] == text, |at| hash(&kept[*at]));
-        if let Entry::Vacant(place) = entry {
-            place.insert(kept.len());
-            kept.push(text.to_string());
+        let place = self.place(text, hash_key);
+        if self.table[place] == 0 {
+            self.kept.push(text.to_string());
+            self.table[place] = count as u16 + 1;
         }
+    }
+
+    /// Where in the table the text is, or would be.
+    fn place(&self, text: &str, hash_key: &[u8; 16]) -> usize {
+        let mut hasher = SipHasher24::new_with_key(hash_key);
+        hasher.write(text.as_bytes());
+        let last = self.table.len() - 1;
+        let mut place = hasher.finish() as usize & last;
+        while let Some(at) = self.table[place].checked_sub(1)
+            && self.kept[usize::from(at)] != text
+        {
+            place = (place + 1) & last;
+        }
+        place
     }
 }
 

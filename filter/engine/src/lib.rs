@@ -1,7 +1,7 @@
 //! The detection engine of firstseen.
 //!
 //! Responsible for: a record's bytes in, the same bytes with alerts appended (or the word that nothing changes) out.
-//! Bounds: no I/O, no clock, no threads, no unsafe code; `no_std` with `alloc`, so that the same code runs natively and
+//! Bounds: no I/O but through [`storage::Storage`], no clock, no threads, no unsafe code; `no_std` with `alloc`, so that the same code runs natively and
 //! in the WASM module. Not here: pointers and memory of the host (crate `firstseen-filter`), files, processes.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -11,11 +11,14 @@ extern crate alloc;
 extern crate std;
 
 mod alert;
+pub mod decimal;
 mod engine;
 pub mod event;
+pub mod journal;
 pub mod new_terms;
 pub mod predicate;
 pub mod prefilter;
 pub mod rule;
+pub mod storage;
 
-pub use engine::{Engine, MAX_CLOCK_SKEW, Outcome};
+pub use engine::{Engine, Explanation, Outcome};

@@ -11,9 +11,10 @@ use crate::event::EventView;
 use crate::event::timestamp::Millis;
 use crate::rule::FieldRef;
 
+pub mod fingerprint;
 pub mod history;
 
-use history::{Fingerprint, History};
+use fingerprint::{Fingerprint, Key};
 
 /// How many tuples one event may make for one rule. CloudTrail's longest arrays hold some hundred resources. An event with
 /// more alerts for that alone, since what is not looked at may be new.
@@ -37,10 +38,10 @@ pub struct Term {
 
 impl TermTuples {
     /// The event's tuples; none if a field has no value.
-    pub fn of(fields: &[FieldRef], event: &EventView<'_>, history: &History) -> TermTuples {
+    pub fn of(fields: &[FieldRef], event: &EventView<'_>, key: Key) -> TermTuples {
         let terms = |field: &FieldRef| {
             let texts = event.texts(*field).into_iter();
-            texts.map(|text| Term { print: history.print(core::slice::from_ref(&text)), text }).collect()
+            texts.map(|text| Term { print: key.print(core::slice::from_ref(&text)), text }).collect()
         };
         TermTuples { fields: fields.iter().map(terms).collect() }
     }
@@ -88,7 +89,7 @@ pub enum Reason {
         /// When that was.
         last_seen: Millis,
     },
-    /// The history does not have it, but had to forget tuples that were seen inside the window: it may be one of them.
+    /// It was seen inside the window, but had to be forgotten for lack of space.
     Evicted,
     /// The event has more tuples than are looked at: there is no telling.
     TooMany,

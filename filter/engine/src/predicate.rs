@@ -31,10 +31,7 @@ pub(crate) fn passes(comparison: &Comparison, value: &Value<'_>) -> bool {
         Test::Equals(literal) => equal_text(value.as_text(), literal, *ignore_case) || is_same_number(value, literal),
         Test::Wildcard(parts) => fits(value.as_text().as_bytes(), parts, *ignore_case),
         Test::Range(op, bound) => is_in_range(*op, value, bound),
-        Test::Cidr(network) => match (Network::parse(network), value.as_text().parse()) {
-            (Some(network), Ok(address)) => network.contains(address),
-            _ => false,
-        },
+        Test::Cidr(network) => Network::parse(network).is_some_and(|network| network.contains(value.as_text())),
     }
 }
 

@@ -82,6 +82,13 @@ pub struct Settings {
     pub output_key: String,
     /// How many term tuples and suppression groups the history holds, all rules together.
     pub capacity: u32,
+    /// What becomes of new terms while the history does not cover a rule's window yet.
+    pub warming: Warming,
+    /// What the state file is safe from.
+    pub sync: Sync,
+    /// How far an event's time may run ahead of its arrival, in milliseconds: one dated further ahead counts as having
+    /// happened then, so that a wrong clock neither expires the history nor keeps a tuple known for years.
+    pub max_clock_skew_ms: u64,
 }
 
 impl Default for Settings {
@@ -92,8 +99,29 @@ impl Default for Settings {
             as_organization_key: None,
             output_key: String::from("firstseen"),
             capacity: 1_000_000,
+            warming: Warming::Mark,
+            sync: Sync::None,
+            max_clock_skew_ms: 15 * 60 * 1000,
         }
     }
+}
+
+/// What becomes of a new tuple while the history does not cover its rule's window yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Warming {
+    /// It alerts, and the alert says that the history is warming.
+    Mark,
+    /// It is learned and counted, and does not alert.
+    Hold,
+}
+
+/// When the state file is written through to the medium.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sync {
+    /// When the system does it: safe from the end of the process, not from a loss of power.
+    None,
+    /// Before an event is answered that made something known: safe from a loss of power as well.
+    Data,
 }
 
 /// The spellings of a CloudTrail event.

@@ -2,19 +2,29 @@
 //!
 //! In: nothing but the module; the records are made here, about 1.5 KB each, the sizes that CloudTrail has. Out: for each
 //! kind of record and each way to call, records a second, nanoseconds and fuel a record; the module's size; the guest's
-//! memory after a million calls. Bounds: one thread; the history is in memory. Not here: reading input.
+//! memory after a million calls; what a history costs in memory, on disk and to open, and how fast a baseline teaches it.
+//! Bounds: one thread; state files are in the system's temporary directory. Not here: reading input.
 
 use std::hint::black_box;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
+
 use firstseen::guest::{Answer, Entry, Generation, Instance, Module, Options};
+use firstseen::history_file::{self, HistoryFile};
 use firstseen::module_file;
 use firstseen::sample::{self, Call, Caller, Random};
+use firstseen_engine::new_terms::fingerprint::EventHash;
+use firstseen_engine::new_terms::history::History;
+use firstseen_engine::new_terms::history::owner::Purpose;
 use serde::Serialize;
+use tempfile::TempDir;
 
 use crate::args;
+use crate::commands::baseline::{self, Speed};
+use crate::commands::grouped;
 use crate::commands::standard_output::StandardOutput;
 
 const TAG: &[u8] = b"aws.cloudtrail";
@@ -33,6 +43,12 @@ const FUEL_RECORDS: u64 = 1000;
 
 /// Calls before the guest's memory is looked at.
 const MEMORY_CALLS: u64 = 1_000_000;
+
+/// How many tuples the histories have that are opened.
+const TUPLES: [u32; 2] = [10_000, 1_000_000];
+
+/// How much NDJSON a baseline is taught from, in bytes; one record in a hundred matches.
+const BASELINE_BYTES: usize = 300_000_000;
 
 /// The digits in a record that are counted up: in the event's id, so that no record is taken for a redelivery, and in an
 /// alerting record's identity.
@@ -75,6 +91,19 @@ struct Report {
     memory_calls: u64,
     memory_bytes: usize,
     memory_bytes_without_frees: usize,
+    histories: Vec<HistoryReport>,
+    /// Guest memory a tuple after a million calls that each bring a new one, in bytes.
+    memory_per_tuple_learned: f64,
+    baseline: Speed,
+}
+
+/// What a history of so many tuples costs.
+#[derive(Debug, Serialize)]
+struct HistoryReport {
+    tuples: u32,
+    file_bytes_per_tuple: f64,
+    memory_per_tuple: f64,
+    open_milliseconds: f64,
 }
 
 pub(crate) fn run(args: &args::Bench) -> anyhow::Result<ExitCode> {
@@ -104,6 +133,9 @@ pub(crate) fn run(args: &args::Bench) -> anyhow::Result<ExitCode> {
         memory_calls: MEMORY_CALLS,
         memory_bytes: memory_after_calls(&module, Generation::Current)?,
         memory_bytes_without_frees: memory_after_calls(&module, Generation::Leaking)?,
+        histories: TUPLES.into_iter().map(|tuples| history(&module, tuples)).collect::<anyhow::Result<_>>()?,
+        memory_per_tuple_learned: memory_per_tuple_learned(&module)?,
+        baseline: baseline_speed()?,
     };
     let mut out = StandardOutput::new();
     if args.json {
@@ -203,8 +235,8 @@ fn call(instance: &mut Instance, calls: Calls, record: &[u8]) -> anyhow::Result<
 }
 
 /// An instance that knows the identity of [`Kind::Known`], and the records to give it.
-fn prepared(module: &Module, kind: Kind, calls: Calls) -> anyhow::Result<(Instance, Records)> {
-    let mut instance = module.instantiate_captured(None)?;
+fn prepared(module: &Module, kind: Kind, calls: Calls, directory: &TempDir) -> anyhow::Result<(Instance, Records)> {
+    let mut instance = module.instantiate_captured(Some(directory.path()))?;
     let mut records = Records::new(kind);
     let first = call(&mut instance, calls, records.next())?;
     let second = call(&mut instance, calls, records.next())?;
@@ -226,7 +258,8 @@ fn prepared(module: &Module, kind: Kind, calls: Calls) -> anyhow::Result<(Instan
 
 /// The median of the rounds.
 fn nanoseconds_per_record(module: &Module, kind: Kind, calls: Calls, round: Duration) -> anyhow::Result<f64> {
-    let (mut instance, mut records) = prepared(module, kind, calls)?;
+    let directory = tempfile::tempdir()?;
+    let (mut instance, mut records) = prepared(module, kind, calls, &directory)?;
     let mut measured = Vec::new();
     for _ in 0..ROUNDS {
         let start = Instant::now();
@@ -244,7 +277,8 @@ fn nanoseconds_per_record(module: &Module, kind: Kind, calls: Calls, round: Dura
 }
 
 fn fuel_per_record(counting: &Module, kind: Kind, calls: Calls) -> anyhow::Result<u64> {
-    let (mut instance, mut records) = prepared(counting, kind, calls)?;
+    let directory = tempfile::tempdir()?;
+    let (mut instance, mut records) = prepared(counting, kind, calls, &directory)?;
     let mut run = |instance: &mut Instance| -> anyhow::Result<u64> {
         for _ in 0..FUEL_RECORDS {
             call(instance, calls, records.next())?;
@@ -258,7 +292,8 @@ fn fuel_per_record(counting: &Module, kind: Kind, calls: Calls) -> anyhow::Resul
 
 /// The size of the guest's memory after a million calls, of which every tenth matches and every hundredth is twice as long.
 fn memory_after_calls(module: &Module, generation: Generation) -> anyhow::Result<usize> {
-    let mut instance = module.instantiate_captured(None)?.with_generation(generation);
+    let directory = tempfile::tempdir()?;
+    let mut instance = module.instantiate_captured(Some(directory.path()))?.with_generation(generation);
     let mut uninteresting = Records::new(Kind::Uninteresting);
     let mut known = Records::new(Kind::Known);
     let long = [uninteresting.text.clone(), uninteresting.text.clone()].concat();
@@ -271,6 +306,75 @@ fn memory_after_calls(module: &Module, generation: Generation) -> anyhow::Result
         call(&mut instance, Calls::FluentBit, record)?;
     }
     Ok(instance.memory_size())
+}
+
+/// A state file of so many tuples, all inside their window, and what an instance that opens it takes.
+fn history(module: &Module, tuples: u32) -> anyhow::Result<HistoryReport> {
+    const BEGIN: u32 = 1_793_361_600;
+    const WINDOW: u32 = 10 * 24 * 60 * 60;
+    let directory = tempfile::tempdir()?;
+    let mut known = History::new(tuples, history_file::new_key()?);
+    let owner = known.load_owner(Purpose::Tuples, "bench", &["user.name"], WINDOW).context("no room for a rule")?;
+    known.begin(BEGIN);
+    for number in 0..tuples {
+        let tuple = known.key().print(&[number.to_string()]);
+        known.observe(
+            owner,
+            tuple,
+            BEGIN + (u64::from(number) * u64::from(WINDOW) / u64::from(tuples)) as u32,
+            EventHash(1),
+        );
+        known.forget_changes();
+    }
+    let (mut file, _) = HistoryFile::open(directory.path())?;
+    let file_bytes = file.write(&mut known)?;
+    let empty = module.instantiate_captured(None)?.memory_size();
+    let mut measured = Vec::new();
+    let mut memory = 0;
+    for _ in 0..ROUNDS {
+        let start = Instant::now();
+        let instance = module.instantiate_captured(Some(directory.path()))?;
+        measured.push(start.elapsed().as_secs_f64() * 1000.0);
+        memory = instance.memory_size();
+    }
+    measured.sort_by(f64::total_cmp);
+    Ok(HistoryReport {
+        tuples,
+        file_bytes_per_tuple: file_bytes as f64 / f64::from(tuples),
+        memory_per_tuple: (memory - empty) as f64 / f64::from(tuples),
+        open_milliseconds: measured[ROUNDS / 2],
+    })
+}
+
+/// The guest's memory a tuple, all that it has counted, after as many new tuples as the history holds by default.
+fn memory_per_tuple_learned(module: &Module) -> anyhow::Result<f64> {
+    const LEARNED: u32 = 1_000_000;
+    let mut instance = module.instantiate_captured(None)?;
+    let mut records = Records::new(Kind::Alerting);
+    for _ in 0..LEARNED {
+        call(&mut instance, Calls::Lean, records.next())?;
+    }
+    Ok(instance.memory_size() as f64 / f64::from(LEARNED))
+}
+
+/// How fast a baseline is taught.
+fn baseline_speed() -> anyhow::Result<Speed> {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("events.ndjson");
+    let mut file = io::BufWriter::new(std::fs::File::create(&path)?);
+    let (mut uninteresting, mut matching) = (Records::new(Kind::Uninteresting), Records::new(Kind::Alerting));
+    let mut written = 0;
+    for number in 0.. {
+        let record = if number % 100 == 0 { matching.next() } else { uninteresting.next() };
+        file.write_all(record)?;
+        file.write_all(b"\n")?;
+        written += record.len() + 1;
+        if written >= BASELINE_BYTES {
+            break;
+        }
+    }
+    file.flush()?;
+    baseline::speed(&path)
 }
 
 impl Report {
@@ -290,6 +394,27 @@ impl Report {
         writeln!(out, "{:<32}{:>12} bytes", "a record", self.record_bytes)?;
         writeln!(out, "{:<32}{:>12} bytes", "the module", self.module_bytes)?;
         writeln!(out, "{:<32}{:>12} bytes", "memory after 1,000,000 calls", self.memory_bytes)?;
-        writeln!(out, "{:<32}{:>12} bytes", "the same, never freed", self.memory_bytes_without_frees)
+        writeln!(out, "{:<32}{:>12} bytes", "the same, never freed", self.memory_bytes_without_frees)?;
+        for history in &self.histories {
+            let HistoryReport { tuples, file_bytes_per_tuple, memory_per_tuple, open_milliseconds } = history;
+            writeln!(
+                out,
+                "{:<32}{open_milliseconds:>12.1} ms to open, {file_bytes_per_tuple:.1} bytes a tuple on disk, \
+                 {memory_per_tuple:.1} in memory",
+                format!("a history of {} tuples", grouped(*tuples as usize))
+            )?;
+        }
+        writeln!(
+            out,
+            "{:<32}{:>12.1} bytes a tuple, all memory counted",
+            "1,000,000 tuples, one by one", self.memory_per_tuple_learned
+        )?;
+        let Speed { megabytes_per_second, tuples } = self.baseline;
+        writeln!(
+            out,
+            "{:<32}{megabytes_per_second:>12.0} MB/s of NDJSON, {} tuples",
+            "a baseline on one core",
+            grouped(tuples)
+        )
     }
 }

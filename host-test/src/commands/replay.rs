@@ -24,7 +24,7 @@ use serde_json::value::RawValue;
 
 use crate::args;
 use crate::commands::standard_output::StandardOutput;
-use crate::commands::{self, NO_EVENT, counted, grouped};
+use crate::commands::{self, NO_EVENT, counted, grouped, printable};
 use crate::warning::{self, LineWarnings};
 
 /// The tag that the module is told.
@@ -70,7 +70,18 @@ struct Summary {
 pub(crate) fn run(args: &args::Replay) -> anyhow::Result<ExitCode> {
     commands::check_configuration(args.dir.as_deref())?;
     let module = module_file::load(args.module.as_deref(), &Options::default())?;
-    let instance = module.instantiate(args.dir.as_deref())?;
+    // Without --keep-history the directory stays as it is: the module gets another one, with the same pack.
+    let scratch = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let directory = match &args.dir {
+        Some(directory) if args.keep_history => directory,
+        directory => {
+            if let Some(directory) = directory {
+                configuration::copy_pack(directory, scratch.path())?;
+            }
+            scratch.path()
+        }
+    };
+    let instance = module.instantiate(Some(directory))?;
     let settings = configuration::settings(args.dir.as_deref())?;
     let identities = IdentityReader::new(&settings);
     let mut records = Vec::new();
@@ -131,17 +142,21 @@ impl Replay<'_> {
     fn run(&mut self, records: &[Record]) -> anyhow::Result<()> {
         let progress = progress(records.len());
         let start = Instant::now();
+        let now = Timestamp::now().as_millisecond();
         for (index, record) in records.iter().enumerate() {
             if index % PROGRESS_STEP == 0 {
                 progress.set_position(index as u64);
             }
             self.summary.count(record);
-            let (sec, nsec) = arrival(record.time);
+            let (sec, nsec) = arrival(record.time, now);
             match self.instance.call(Entry::Firstseen, TAG, sec, nsec, &record.text) {
                 Ok(Answer::Changed(changed)) => progress.suspend(|| self.show(record, &changed))?,
                 Ok(Answer::Untouched | Answer::Dropped) => {}
                 Err(error) => progress.suspend(|| {
-                    self.warn(record, format_args!("{error}; the module starts anew with no history"));
+                    self.warn(
+                        record,
+                        format_args!("{error}; the module starts anew with the history of its state file"),
+                    );
                 }),
             }
         }
@@ -184,8 +199,9 @@ impl Replay<'_> {
     }
 }
 
-/// The event time as the module is told it: seconds and nanoseconds since 1970.
-fn arrival(time: i64) -> (u32, u32) {
+/// The event time, but no time to come, as the module is told it: seconds and nanoseconds since 1970.
+fn arrival(time: i64, now: i64) -> (u32, u32) {
+    let time = time.min(now);
     let seconds = time.div_euclid(1000).clamp(0, i64::from(u32::MAX)) as u32;
     (seconds, time.rem_euclid(1000) as u32 * 1_000_000)
 }
@@ -254,11 +270,6 @@ fn entity(entity: &serde_json::Map<String, serde_json::Value>) -> String {
     format!("{kind} {}", attributes.join(", "))
 }
 
-/// The text without control characters: what an event says must not steer the terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
-}
-
 impl Summary {
     fn count(&mut self, record: &Record) {
         self.records += 1;
@@ -309,20 +320,16 @@ mod tests {
 
     #[test]
     fn arrival_is_the_event_time_in_seconds_and_nanoseconds() {
-        assert_eq!(arrival(1_500), (1, 500_000_000));
-        assert_eq!(arrival(-1), (0, 999_000_000));
-        assert_eq!(arrival(i64::MIN).0, 0);
-        assert_eq!(arrival(i64::MAX).0, u32::MAX);
+        assert_eq!(arrival(1_500, i64::MAX), (1, 500_000_000));
+        assert_eq!(arrival(-1, i64::MAX), (0, 999_000_000));
+        assert_eq!(arrival(i64::MIN, i64::MAX).0, 0);
+        assert_eq!(arrival(i64::MAX, i64::MAX).0, u32::MAX);
+        assert_eq!(arrival(i64::MAX, 2_000), (2, 0));
     }
 
     #[test]
     fn times_are_rfc_3339_in_utc() {
         assert_eq!(rfc3339(1_772_500_000_250).as_deref(), Some("2026-03-03T01:06:40.25Z"));
         assert_eq!(rfc3339(i64::MIN), None);
-    }
-
-    #[test]
-    fn what_an_event_says_does_not_steer_the_terminal() {
-        assert_eq!(printable("a\u{1b}[31mb\n"), "a\u{fffd}[31mb\u{fffd}");
     }
 }

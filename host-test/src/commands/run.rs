@@ -122,7 +122,7 @@ impl Pipe<'_> {
                     failures.tell(
                         record.line,
                         format_args!(
-                            "{error}; the record passes unchanged, and the module starts anew with no history"
+                            "{error}; the record passes unchanged, and the module starts anew with the history of its state file"
                         ),
                     );
                     self.write_line(record.text)?;

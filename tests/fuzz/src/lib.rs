@@ -10,6 +10,10 @@ use firstseen_engine::event::{EventView, Schema, Texts};
 use firstseen_engine::rule::{Dialect, FieldRef, Pack, Settings, builtin, compile, kql, pack as pack_file};
 use firstseen_engine::{Engine, Outcome};
 
+mod state_file;
+
+pub use state_file::state_file;
+
 /// The arrival time of fuzzed records: any will do.
 const ARRIVAL: Millis = 1_760_000_000_000;
 
@@ -139,5 +143,10 @@ mod tests {
     #[test]
     fn process() {
         replay("process", super::process);
+    }
+
+    #[test]
+    fn state_file() {
+        replay("state_file", super::state_file);
     }
 }

@@ -299,7 +299,7 @@ pub const MAX_LEVELS: usize = 12;
 
 /// How many levels a path has.
 pub(crate) fn levels(path: &str) -> usize {
-    path.split('.').count()
+    1 + path.bytes().filter(|byte| *byte == b'.').count()
 }
 
 /// The names of the fields that rules may use in every dialect.

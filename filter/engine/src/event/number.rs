@@ -12,7 +12,7 @@ struct Decimal<'a> {
     negative: bool,
     /// Without leading zeros.
     whole: &'a [u8],
-    /// Without trailing zeros, and without leading ones if there is no whole part.
+    /// Without leading zeros if there is no whole part.
     fraction: &'a [u8],
     /// Where the point stands: the number is `0.DIGITS` times ten to the power of this.
     point: i64,
@@ -31,25 +31,21 @@ pub(crate) fn compare(a: &str, b: &str) -> Option<Ordering> {
 
 impl<'a> Decimal<'a> {
     fn parse(text: &'a str) -> Option<Decimal<'a>> {
-        let (negative, text) = match text.strip_prefix('-') {
-            Some(text) => (true, text),
-            None => (false, text),
+        let (negative, text) = match text.as_bytes() {
+            [b'-', text @ ..] => (true, text),
+            text => (false, text),
         };
-        let (digits, exponent) = match text.split_once(['e', 'E']) {
+        let (digits, exponent) = match split_once(text, b'e') {
             Some((digits, exponent)) => (digits, parse_exponent(exponent)?),
             None => (text, 0),
         };
-        let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
-        let (mut whole, mut fraction) = (whole.as_bytes(), fraction.as_bytes());
+        let (mut whole, mut fraction) = split_once(digits, b'.').unwrap_or((digits, b"0"));
         let are_digits = |digits: &[u8]| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
         if !are_digits(whole) || !are_digits(fraction) {
             return None;
         }
         while let [b'0', rest @ ..] = whole {
             whole = rest;
-        }
-        while let [rest @ .., b'0'] = fraction {
-            fraction = rest;
         }
         let mut point = whole.len() as i64;
         if whole.is_empty() {
@@ -64,22 +60,30 @@ impl<'a> Decimal<'a> {
     }
 
     fn compare_size(&self, other: &Self) -> Ordering {
-        self.point.cmp(&other.point).then_with(|| self.digits().cmp(other.digits()))
+        let count = |number: &Self| number.whole.len() + number.fraction.len();
+        self.point.cmp(&other.point).then_with(|| {
+            let mut digits = 0..count(self).max(count(other));
+            digits
+                .find(|at| self.digit(*at) != other.digit(*at))
+                .map_or(Ordering::Equal, |at| self.digit(at).cmp(&other.digit(at)))
+        })
     }
 
-    /// The digits from the first to the last that is not zero.
-    fn digits(&self) -> impl Iterator<Item = &'a u8> {
-        let trailing = if self.fraction.is_empty() {
-            self.whole.iter().rev().take_while(|digit| **digit == b'0').count()
-        } else {
-            0
-        };
-        self.whole[..self.whole.len() - trailing].iter().chain(self.fraction)
+    /// One of the digits, and zeros behind them.
+    fn digit(&self, at: usize) -> u8 {
+        let digit = self.whole.get(at).or_else(|| self.fraction.get(at - self.whole.len()));
+        digit.copied().unwrap_or(b'0')
     }
 }
 
-fn parse_exponent(text: &str) -> Option<i64> {
-    let (negative, digits) = match text.as_bytes() {
+/// What comes before the first such letter, in either case, and what behind it.
+fn split_once(text: &[u8], letter: u8) -> Option<(&[u8], &[u8])> {
+    let at = text.iter().position(|byte| byte.eq_ignore_ascii_case(&letter))?;
+    Some((&text[..at], &text[at + 1..]))
+}
+
+fn parse_exponent(text: &[u8]) -> Option<i64> {
+    let (negative, digits) = match text {
         [b'-', digits @ ..] => (true, digits),
         [b'+', digits @ ..] | digits => (false, digits),
     };

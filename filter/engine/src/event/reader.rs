@@ -44,7 +44,7 @@ pub(crate) struct Paths {
 #[derive(Debug, Default)]
 struct Node {
     /// Sorted by [`order`], for binary search.
-    children: Vec<(Box<str>, NodeId)>,
+    children: Vec<(Box<[u8]>, NodeId)>,
     slot: Option<Slot>,
     envelope: Option<Envelope>,
 }
@@ -59,8 +59,13 @@ enum Envelope {
 type NodeId = usize;
 
 /// By length first: most keys differ in it, so that few are compared letter by letter.
-fn order(a: &str, b: &str) -> Ordering {
+fn order(a: &[u8], b: &[u8]) -> Ordering {
     a.len().cmp(&b.len()).then_with(|| a.cmp(b))
+}
+
+/// The levels that a path or a key names, with dots between.
+fn levels(path: &str) -> impl Iterator<Item = &[u8]> {
+    path.as_bytes().split(|byte| *byte == b'.')
 }
 
 const ROOT: NodeId = 0;
@@ -89,7 +94,7 @@ impl Paths {
 
     fn node(&mut self, path: &str) -> NodeId {
         let mut node = ROOT;
-        for level in path.split('.') {
+        for level in levels(path) {
             let added = self.nodes.len();
             let children = &mut self.nodes[node].children;
             node = match children.binary_search_by(|(name, _)| order(name, level)) {
@@ -106,7 +111,7 @@ impl Paths {
 
     /// Goes down by a key, which may name several levels with dots between.
     fn descend(&self, mut node: NodeId, key: &str) -> Option<NodeId> {
-        for level in key.split('.') {
+        for level in levels(key) {
             let children = &self.nodes[node].children;
             let at = children.binary_search_by(|(name, _)| order(name, level)).ok()?;
             node = children[at].1;

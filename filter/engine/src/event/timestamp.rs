@@ -5,7 +5,6 @@
 //! (`30/10/2026`), which say two things.
 
 use alloc::string::String;
-use core::fmt::Write;
 
 use super::value::Value;
 
@@ -19,6 +18,9 @@ const FIRST_MILLIS: i64 = 100_000_000_000;
 /// The first and last year that [`parse`] reads and [`format()`] writes.
 const YEARS: core::ops::RangeInclusive<i64> = 1..=9999;
 
+/// Where digits and what else stand in a point in time, before its fraction and zone.
+const SHAPE: &[u8; 19] = b"0000-00-00T00:00:00";
+
 /// What a value of a time field says.
 pub(crate) fn from_value(value: &Value<'_>) -> Option<Millis> {
     match value {
@@ -29,8 +31,16 @@ pub(crate) fn from_value(value: &Value<'_>) -> Option<Millis> {
 }
 
 fn from_number(text: &str) -> Option<Millis> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let whole: i64 = whole.parse().ok()?;
+    let text = text.as_bytes();
+    let point = text.iter().position(|byte| *byte == b'.').unwrap_or(text.len());
+    let (whole, fraction) = (&text[..point], text.get(point + 1..).unwrap_or_default());
+    let whole = match whole {
+        // JSON's other way to write zero.
+        b"-0" => 0,
+        // No time in range is as long; behind 18 digits a number may not fit.
+        [_, ..] if whole.len() <= 18 => digits(whole)?,
+        _ => return None,
+    };
     let millis =
         if whole >= FIRST_MILLIS { whole } else { whole.checked_mul(1000)?.checked_add(thousandths(fraction)?)? };
     (0..=days_from_civil(10_000, 1, 1) * DAY - 1).contains(&millis).then_some(millis)
@@ -40,24 +50,30 @@ const DAY: i64 = 86_400_000;
 
 /// Reads a point in time; `None` if it is none that this module reads.
 pub fn parse(text: &str) -> Option<Millis> {
-    let bytes = text.as_bytes();
-    let date_time = bytes.get(..19)?;
-    let separators = [(4, b'-'), (7, b'-'), (13, b':'), (16, b':')];
-    if separators.iter().any(|&(at, byte)| date_time[at] != byte) || !matches!(date_time[10], b'T' | b't' | b' ') {
-        return None;
+    let (date_time, rest) = text.as_bytes().split_first_chunk::<19>()?;
+    let mut numbers = [0; 6];
+    let mut at = 0;
+    for (byte, shape) in date_time.iter().zip(SHAPE) {
+        match shape {
+            b'0' if byte.is_ascii_digit() => numbers[at] = numbers[at] * 10 + i64::from(byte - b'0'),
+            b'T' if matches!(byte, b'T' | b't' | b' ') => at += 1,
+            b'-' | b':' if byte == shape => at += 1,
+            _ => return None,
+        }
     }
-    let number = |range: core::ops::Range<usize>| digits(&date_time[range]);
-    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
-    let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
+    let [year, month, day, hour, minute, second] = numbers;
     // A leap second is the last one of its minute.
     let second = if second == 60 { 59 } else { second };
     if !YEARS.contains(&year) || day < 1 || day > days_in_month(year, month)? || hour > 23 || minute > 59 || second > 59
     {
         return None;
     }
-    let (fraction, zone) = split_fraction(text.get(19..)?);
+    let (fraction, zone) = match rest {
+        [b'.' | b',', rest @ ..] => rest.split_at(rest.iter().take_while(|byte| byte.is_ascii_digit()).count()),
+        _ => (&[][..], rest),
+    };
     let millis = thousandths(fraction)?;
-    let offset = offset_minutes(zone.as_bytes())?;
+    let offset = offset_minutes(zone)?;
     let days = days_from_civil(year, month, day);
     Some(days * DAY + (hour * 3600 + (minute - offset) * 60 + second) * 1000 + millis)
 }
@@ -71,14 +87,23 @@ pub fn format(millis: Millis) -> String {
     let (year, month, day) = civil_from_days(millis.div_euclid(DAY));
     let of_day = millis.rem_euclid(DAY);
     let (hour, minute, second) = (of_day / 3_600_000, of_day / 60_000 % 60, of_day / 1000 % 60);
-    let mut out = String::with_capacity(24);
-    // Writing to a String cannot fail.
-    let _ = write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
-    if of_day % 1000 != 0 {
-        let _ = write!(out, ".{:03}", of_day % 1000);
+    let mut text = *b"0000-00-00T00:00:00.000Z";
+    let numbers = [year, month, day, hour, minute, second, of_day % 1000];
+    for (mut number, end) in numbers.into_iter().zip([4, 7, 10, 13, 16, 19, 23]) {
+        for digit in text[..end].iter_mut().rev() {
+            if number == 0 {
+                break;
+            }
+            *digit = b'0' + (number % 10) as u8;
+            number /= 10;
+        }
     }
-    out.push('Z');
-    out
+    let mut len = text.len();
+    if of_day % 1000 == 0 {
+        len = SHAPE.len() + 1;
+        text[SHAPE.len()] = b'Z';
+    }
+    core::str::from_utf8(&text[..len]).map(String::from).unwrap_or_default()
 }
 
 /// The number that a few digits spell.
@@ -86,20 +111,8 @@ fn digits(bytes: &[u8]) -> Option<i64> {
     bytes.iter().try_fold(0, |number, byte| byte.is_ascii_digit().then(|| number * 10 + i64::from(byte - b'0')))
 }
 
-/// Splits `.250Z` into `250` and `Z`.
-fn split_fraction(rest: &str) -> (&str, &str) {
-    match rest.strip_prefix(['.', ',']) {
-        Some(rest) => {
-            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-            rest.split_at_checked(digits).unwrap_or((rest, ""))
-        }
-        None => ("", rest),
-    }
-}
-
 /// The first three digits of a decimal fraction.
-fn thousandths(fraction: &str) -> Option<i64> {
-    let given = fraction.as_bytes();
+fn thousandths(given: &[u8]) -> Option<i64> {
     if !given.iter().all(u8::is_ascii_digit) {
         return None;
     }

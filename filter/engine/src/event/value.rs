@@ -102,17 +102,19 @@ pub(crate) fn compact(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     let mut in_string = false;
     let mut escaped = false;
-    for char in json.chars() {
+    let mut kept = 0;
+    for (at, byte) in json.bytes().enumerate() {
         if in_string {
-            in_string = escaped || char != '"';
-            escaped = !escaped && char == '\\';
-        } else if char.is_ascii_whitespace() {
-            continue;
+            in_string = escaped || byte != b'"';
+            escaped = !escaped && byte == b'\\';
+        } else if byte.is_ascii_whitespace() {
+            out.push_str(json.get(kept..at).unwrap_or_default());
+            kept = at + 1;
         } else {
-            in_string = char == '"';
+            in_string = byte == b'"';
         }
-        out.push(char);
     }
+    out.push_str(json.get(kept..).unwrap_or_default());
     out
 }
 

@@ -1,81 +1,36 @@
 //! The history: which term tuples and suppression groups were seen, and when.
 //!
-//! In: fingerprints with the time and the identity of an event. Out: a [`Sighting`], or what a group says. Bounds: at
-//! most `capacity` entries; the least recently observed goes first, which may make a known tuple new again but never a
-//! new one known. Not here: persistence, and what a fingerprint is of.
-//!
-//! Fingerprints are SipHash-2-4 with 128 bits under a random key: event text is an attacker's to choose, and a
-//! collision would hide a new tuple. A list of texts is hashed with the length of each, so that no two lists share their
-//! bytes; a key is hashed from fingerprints, which are all of one width.
+//! In: fingerprints with the second and the identity of an event. Out: a [`Sighting`], or what a group says, and the list of
+//! [`Change`]s that make one state out of the one before. Bounds: at most `capacity` entries; for a new one, first one goes
+//! that has expired, and else the one that was seen the longest ago, which may make a known tuple new again but never a
+//! new one known. Not here: the state file ([`crate::journal`]), and what a fingerprint is of.
 
-use core::hash::{BuildHasher, Hasher};
+use alloc::string::String;
+use alloc::vec::Vec;
 
-use lru::LruCache;
-use siphasher::sip128::{Hasher128, SipHasher24};
-
+use super::fingerprint::{EventHash, Fingerprint, Key};
 use super::{Reason, Sighting};
-use crate::event::timestamp::Millis;
 
-/// The hash of a text, of several, or of the tuple or group that they make.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fingerprint([u8; 16]);
+pub mod entry;
+pub mod ghosts;
+pub mod owner;
 
-/// A hash of what identifies an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EventHash(u64);
+#[cfg(test)]
+mod tests;
 
-impl core::hash::Hash for Fingerprint {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        let [b0, b1, b2, b3, b4, b5, b6, b7, ..] = self.0;
-        state.write_u64(u64::from_le_bytes([b0, b1, b2, b3, b4, b5, b6, b7]));
-    }
-}
+#[cfg(test)]
+mod model;
 
-/// Fingerprints are random already: their first 64 bits serve as the table's hash.
-#[derive(Debug, Clone, Copy, Default)]
-struct FingerprintHasher(u64);
+use entry::{Entry, Seconds};
+use ghosts::{Ghost, Ghosts};
+use owner::{Owner, Purpose, Standing};
 
-impl Hasher for FingerprintHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
+/// How many owners there may be: each has a number of 16 bits.
+pub const MAX_OWNERS: usize = 1 << 16;
 
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = number;
-    }
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct BuildFingerprintHasher;
-
-impl BuildHasher for BuildFingerprintHasher {
-    type Hasher = FingerprintHasher;
-
-    fn build_hasher(&self) -> FingerprintHasher {
-        FingerprintHasher::default()
-    }
-}
-
-/// What is kept of a tuple or a group.
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    /// When it was first seen; of a group, its start.
-    first_seen: Millis,
-    /// When it was last seen; of a group, its end so far.
-    last_seen: Millis,
-    /// Why the tuple was last new, for saying so again when that event is delivered again.
-    reason: Reason,
-    /// The event that the tuple was last new in, or that opened the group.
-    introduced_by: EventHash,
-    /// How many events a group has had so far, one that is delivered twice counting twice.
-    count: u32,
-}
+/// Which owner; its place in [`History::owners`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OwnerNumber(pub u16);
 
 /// What a group says to an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,232 +38,539 @@ pub enum GroupSighting {
     /// The event opens the group: it alerts.
     Opens {
         /// When the group's first event was.
-        start: Millis,
+        start: Seconds,
     },
     /// The group has alerted already.
     Suppressed {
         /// When the group's first event was.
-        start: Millis,
+        start: Seconds,
         /// When its latest event was.
-        end: Millis,
+        end: Seconds,
         /// How many events it has so far, this one among them.
         count: u32,
     },
 }
 
-/// The bounded map from fingerprints to sightings.
-pub struct History {
-    entries: LruCache<Fingerprint, Entry, BuildFingerprintHasher>,
-    capacity: usize,
-    key: [u8; 16],
-    /// The latest `last_seen` of an entry that was forgotten for lack of space.
-    evicted: Option<Millis>,
+/// One step from a state of the history to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// There is an owner that was not there, or its standing is another.
+    Owner(OwnerNumber),
+    /// A tuple or a group is as this entry says.
+    Entry(OwnerNumber, Fingerprint, Entry),
+    /// A group is, and all that is different is how many events it has and when they were.
+    Count(OwnerNumber, Fingerprint, Entry),
+    /// An entry was forgotten after it had expired.
+    Expired(OwnerNumber, Fingerprint),
+    /// An entry was forgotten for lack of space.
+    Evicted(OwnerNumber, Fingerprint),
+    /// So many alerts were held.
+    Held(OwnerNumber, u32),
+    /// What became of the state file.
+    Repairs,
 }
 
-impl core::fmt::Debug for History {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("History").field("len", &self.entries.len()).field("capacity", &self.capacity).finish()
-    }
+/// What became of the state file: how often it was mended, and when something was lost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Repairs {
+    /// How often a state file was not whole when it was opened.
+    pub recoveries: u32,
+    /// When part of it was last found to be damaged, by the clock of records; 0 if that never was.
+    pub damaged_at: Seconds,
+}
+
+/// The bounded map from fingerprints to sightings.
+#[derive(Debug)]
+pub struct History {
+    key: Key,
+    capacity: usize,
+    len: usize,
+    owners: Vec<Owner>,
+    ghosts: Ghosts,
+    /// The latest second of an event, as far as its arrival let it be believed.
+    clock: Seconds,
+    repairs: Repairs,
+    /// Whether part of the file was found to be damaged, and nobody knows yet when that is.
+    is_newly_damaged: bool,
+    changes: Vec<Change>,
 }
 
 impl History {
     /// An empty history of at most `capacity` entries, with a random key that nobody else knows.
-    pub fn new(capacity: u32, key: [u8; 16]) -> History {
-        // The cache itself is unbounded, because a bounded one takes its whole table's memory at once.
-        let entries = LruCache::unbounded_with_hasher(BuildFingerprintHasher);
-        History { entries, capacity: usize::try_from(capacity).unwrap_or(usize::MAX).max(1), key, evicted: None }
+    pub fn new(capacity: u32, key: Key) -> History {
+        History {
+            key,
+            capacity: usize::try_from(capacity).unwrap_or(usize::MAX).max(1),
+            len: 0,
+            owners: Vec::new(),
+            ghosts: Ghosts::default(),
+            clock: 0,
+            repairs: Repairs::default(),
+            is_newly_damaged: false,
+            changes: Vec::new(),
+        }
+    }
+
+    /// The key of its fingerprints.
+    pub fn key(&self) -> Key {
+        self.key
+    }
+
+    /// How many entries it holds at most.
+    pub fn capacity(&self) -> usize {
+        self.capacity
     }
 
     /// How many entries there are.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.len
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len == 0
     }
 
-    /// The fingerprint of a list of texts.
-    pub fn print<T: AsRef<str>>(&self, texts: &[T]) -> Fingerprint {
-        let mut hasher = SipHasher24::new_with_key(&self.key);
-        for text in texts {
-            hasher.write(&(text.as_ref().len() as u64).to_le_bytes());
-            hasher.write(text.as_ref().as_bytes());
+    /// The latest second of an event.
+    pub fn clock(&self) -> Seconds {
+        self.clock
+    }
+
+    /// How often the state file was mended.
+    pub fn repairs(&self) -> Repairs {
+        self.repairs
+    }
+
+    /// The owners, each with its number.
+    pub fn owners(&self) -> impl Iterator<Item = (OwnerNumber, &Owner)> {
+        self.owners.iter().enumerate().filter_map(|(at, owner)| Some((OwnerNumber(u16::try_from(at).ok()?), owner)))
+    }
+
+    /// An owner.
+    pub fn owner(&self, number: OwnerNumber) -> Option<&Owner> {
+        self.owners.get(usize::from(number.0))
+    }
+
+    /// What has happened since [`History::forget_changes`].
+    pub fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
+    /// The changes are written, or never will be.
+    pub fn forget_changes(&mut self) {
+        self.changes.clear();
+    }
+
+    /// The owner of a running rule's tuples or groups: the one that it had before, or a new one. `None` if there are too many.
+    pub fn load_owner(&mut self, purpose: Purpose, rule_id: &str, fields: &[&str], window: u32) -> Option<OwnerNumber> {
+        let mut names = Vec::with_capacity(fields.len() + 2);
+        names.extend([if purpose == Purpose::Tuples { "new_terms" } else { "suppression" }, rule_id]);
+        names.extend(fields);
+        let print = self.key.print(&names);
+        let at = match self.owners.iter().position(|owner| owner.print == print) {
+            Some(at) => at,
+            None => self.add_owner(Owner::new(print, purpose, rule_id, &joined(fields)))?,
+        };
+        let number = OwnerNumber(u16::try_from(at).ok()?);
+        let owner = self.owners.get_mut(at)?;
+        owner.is_loaded = true;
+        let taught = owner.standing.since != 0;
+        if owner.standing.set_window(window) && taught {
+            self.changes.push(Change::Owner(number));
         }
-        Fingerprint(hasher.finish128().as_bytes())
+        Some(number)
     }
 
-    /// The key of a tuple or a group: of what it belongs to, and of each of its terms.
-    pub fn key(&self, owner: Fingerprint, terms: impl IntoIterator<Item = Fingerprint>) -> Fingerprint {
-        let mut hasher = SipHasher24::new_with_key(&self.key);
-        hasher.write(&owner.0);
-        terms.into_iter().for_each(|term| hasher.write(&term.0));
-        Fingerprint(hasher.finish128().as_bytes())
+    fn add_owner(&mut self, owner: Owner) -> Option<usize> {
+        if self.owners.len() >= MAX_OWNERS {
+            return None;
+        }
+        self.owners.push(owner);
+        Some(self.owners.len() - 1)
     }
 
-    /// The hash of an event's id, or of its record if it has none.
-    pub fn event_hash(&self, identity: &[u8]) -> EventHash {
-        let mut hasher = SipHasher24::new_with_key(&self.key);
-        hasher.write(identity);
-        EventHash(hasher.finish128().h1)
+    /// Forgets what rules that run no more had seen longer than their windows ago, and takes note of up to when they ran.
+    pub fn age_out_removed_rules(&mut self) {
+        for at in 0..self.owners.len() {
+            if let Some(owner) = self.owners.get_mut(at)
+                && !owner.is_loaded
+                && owner.standing.end(self.clock)
+                && let Ok(number) = u16::try_from(at)
+            {
+                self.changes.push(Change::Owner(OwnerNumber(number)));
+            }
+            while let Some(owner) = self.owners.get_mut(at)
+                && !owner.is_loaded
+                && let Some((print, last_seen)) = owner.oldest()
+                && owner.has_expired(last_seen, self.clock)
+                && let Ok(number) = u16::try_from(at)
+            {
+                self.forget(OwnerNumber(number), print, false);
+            }
+        }
     }
 
-    /// Takes note of a tuple in an event at a time, and says whether it is new: known while `at - last_seen <= window`.
+    /// The filter is live from a second on.
+    pub fn begin(&mut self, at: Seconds) {
+        self.begin_after_damage(at);
+        for (number, owner) in self.owners.iter_mut().enumerate() {
+            if owner.is_loaded
+                && owner.standing.begin(at)
+                && let Ok(number) = u16::try_from(number)
+            {
+                self.changes.push(Change::Owner(OwnerNumber(number)));
+            }
+        }
+    }
+
+    /// Takes note of when damage was found.
+    pub fn begin_after_damage(&mut self, at: Seconds) {
+        if core::mem::take(&mut self.is_newly_damaged) {
+            self.repairs.damaged_at = at.max(1);
+            self.changes.push(Change::Repairs);
+        }
+    }
+
+    /// Takes note of a tuple in an event at a second, and says whether it is new: known while `at - last_seen <= window`.
     /// The event that introduced it, delivered again, finds it new again, for the same reason. A time before
-    /// `last_seen` changes nothing.
-    pub fn observe(&mut self, tuple: Fingerprint, at: Millis, window_ms: u64, event: EventHash) -> Sighting {
-        let is_within = |last_seen: Millis| at <= last_seen || at.abs_diff(last_seen) <= window_ms;
-        let Some(entry) = self.entries.get_mut(&tuple) else {
-            let reason = if self.evicted.is_some_and(is_within) { Reason::Evicted } else { Reason::NeverSeen };
-            self.insert(tuple, Entry::new(at, reason, event));
+    /// `last_seen` makes it known for no longer.
+    pub fn observe(&mut self, number: OwnerNumber, tuple: Fingerprint, at: Seconds, event: EventHash) -> Sighting {
+        self.clock = self.clock.max(at);
+        let Some(owner) = self.owners.get_mut(usize::from(number.0)) else { return Sighting::New(Reason::NeverSeen) };
+        let window = owner.standing.window;
+        let Some(entry) = owner.get_mut(tuple) else {
+            let ghost = self.ghosts.find(tuple).is_some_and(|last_seen| at <= last_seen || at - last_seen <= window);
+            let reason = if ghost { Reason::Evicted } else { Reason::NeverSeen };
+            self.insert(number, tuple, Entry::tuple(at, reason, event));
             return Sighting::New(reason);
         };
-        if !is_within(entry.last_seen) {
-            entry.reason = Reason::Expired { last_seen: entry.last_seen };
-            entry.introduced_by = event;
+        let before = *entry;
+        if !entry.is_within(at, window) {
+            entry.renew(at, event);
+        } else if at > entry.last_seen {
+            entry.refresh(at, window);
         }
-        entry.last_seen = entry.last_seen.max(at);
-        if entry.introduced_by == event { Sighting::New(entry.reason) } else { Sighting::Known }
+        entry.first_seen = entry.first_seen.min(at);
+        let entry = *entry;
+        if entry != before {
+            owner.promote(tuple);
+            self.changes.push(Change::Entry(number, tuple, entry));
+        }
+        if entry.introduced_by == event && event != EventHash::NONE {
+            Sighting::New(entry.reason())
+        } else {
+            Sighting::Known
+        }
     }
 
-    /// Takes note of a group's event at a time, and says whether it alerts. A group lasts `duration_ms` from its first
-    /// event on, in event time: a late event that is less than that older than the first becomes the first. A later event
-    /// opens the group anew. One that is older than that belongs to a group gone by, of which there is one in each
-    /// `duration_ms` since 1970.
+    /// Takes note of a group's event at a second, and says whether it alerts. A group lasts `window` from the event on that
+    /// opened it, in event time; a late event that is less than that older belongs to it, and moves nothing, so that what is
+    /// delivered again changes no later alert. A later event opens the group anew. One that is older than that belongs to a group gone by, of which there is one in each
+    /// window since 1970; but what is older than a group that a baseline taught, and
+    /// not older than the baseline, the baseline taught as well.
     pub fn observe_group(
         &mut self,
+        number: OwnerNumber,
         group: Fingerprint,
-        at: Millis,
-        duration_ms: u64,
+        at: Seconds,
         event: EventHash,
     ) -> GroupSighting {
-        let Some(entry) = self.entries.get_mut(&group) else {
-            self.insert(group, Entry::new(at, Reason::NeverSeen, event));
-            return GroupSighting::Opens { start: at };
+        self.clock = self.clock.max(at);
+        let opens = GroupSighting::Opens { start: at };
+        let Some(owner) = self.owners.get_mut(usize::from(number.0)) else { return opens };
+        let Standing { window, since, .. } = owner.standing;
+        let duration = window.max(1);
+        let Some(entry) = owner.get_mut(group) else {
+            self.insert(number, group, Entry::group(at, event));
+            return opens;
         };
         if entry.introduced_by == event {
             return GroupSighting::Opens { start: entry.first_seen };
         }
-        if at.abs_diff(entry.first_seen) < duration_ms {
-            entry.first_seen = entry.first_seen.min(at);
+        if at.abs_diff(entry.first_seen) < duration {
             entry.last_seen = entry.last_seen.max(at);
-            entry.count = entry.count.saturating_add(1);
-            return GroupSighting::Suppressed { start: entry.first_seen, end: entry.last_seen, count: entry.count };
+            entry.detail = entry.detail.saturating_add(1);
+            let entry = *entry;
+            owner.promote(group);
+            self.changes.push(Change::Count(number, group, entry));
+            return GroupSighting::Suppressed { start: entry.first_seen, end: entry.last_seen, count: entry.detail };
         }
         if at > entry.first_seen {
-            *entry = Entry::new(at, Reason::NeverSeen, event);
-            return GroupSighting::Opens { start: at };
+            *entry = Entry::group(at, event);
+            let entry = *entry;
+            owner.promote(group);
+            self.changes.push(Change::Entry(number, group, entry));
+            return opens;
         }
-        let period = at.div_euclid(i64::try_from(duration_ms).unwrap_or(i64::MAX).max(1));
+        if entry.introduced_by == EventHash::NONE && at >= since {
+            // A baseline taught what was before.
+            return GroupSighting::Suppressed { start: entry.first_seen, end: entry.last_seen, count: entry.detail };
+        }
         let mut place = [0; 16];
-        place[..8].copy_from_slice(&period.to_le_bytes());
-        let bygone = self.key(group, [Fingerprint(place)]);
+        place[..4].copy_from_slice(&(at / duration).to_le_bytes());
+        let bygone = self.key.tuple(group, [Fingerprint(place)]);
         // The events of one period are less than its length apart, so this goes no deeper.
-        self.observe_group(bygone, at, duration_ms, event)
+        self.observe_group(number, bygone, at, event)
     }
 
-    fn insert(&mut self, key: Fingerprint, entry: Entry) {
-        while self.entries.len() >= self.capacity {
-            let forgotten = self.entries.pop_lru().map(|(_, entry)| entry.last_seen);
-            self.evicted = self.evicted.max(forgotten);
+    /// Takes note of a tuple that nobody is to alert on: the earliest and the latest time, whatever the order.
+    pub fn learn(&mut self, number: OwnerNumber, tuple: Fingerprint, at: Seconds) {
+        self.clock = self.clock.max(at);
+        let Some(owner) = self.owners.get_mut(usize::from(number.0)) else { return };
+        match owner.get_mut(tuple) {
+            None => self.insert(number, tuple, Entry::tuple(at, Reason::NeverSeen, EventHash::NONE)),
+            Some(entry) => {
+                entry.first_seen = entry.first_seen.min(at);
+                entry.last_seen = entry.last_seen.max(at);
+            }
         }
-        self.entries.put(key, entry);
+    }
+
+    /// Takes note of a group's event that nobody is to alert on, in the order of time. Groups gone by are not made up for, so
+    /// that learning the same twice is learning it once.
+    pub fn learn_group(&mut self, number: OwnerNumber, group: Fingerprint, at: Seconds) {
+        self.clock = self.clock.max(at);
+        let Some(owner) = self.owners.get_mut(usize::from(number.0)) else { return };
+        let duration = owner.standing.window.max(1);
+        match owner.get_mut(group) {
+            None => self.insert(number, group, Entry::group(at, EventHash::NONE)),
+            Some(entry) if at < entry.first_seen => {}
+            Some(entry) if at - entry.first_seen < duration => entry.last_seen = entry.last_seen.max(at),
+            Some(entry) => {
+                *entry = Entry::group(at, EventHash::NONE);
+                owner.promote(group);
+            }
+        }
+    }
+
+    /// Takes note of alerts that are held.
+    pub fn hold(&mut self, number: OwnerNumber, count: u32) {
+        if let Some(owner) = self.owners.get_mut(usize::from(number.0)) {
+            owner.standing.held = owner.standing.held.saturating_add(count);
+            self.changes.push(Change::Held(number, count));
+        }
+    }
+
+    /// All that the running rules would have seen between two seconds is learned.
+    pub fn cover(&mut self, from: Seconds, until: Seconds) {
+        for owner in self.owners.iter_mut().filter(|owner| owner.is_loaded) {
+            owner.standing.cover(from, until);
+        }
+    }
+
+    fn insert(&mut self, number: OwnerNumber, print: Fingerprint, entry: Entry) {
+        while self.len >= self.capacity && self.evict() {}
+        if let Some(owner) = self.owners.get_mut(usize::from(number.0)) {
+            self.len += usize::from(owner.put(print, entry));
+            self.changes.push(Change::Entry(number, print, entry));
+        }
+    }
+
+    /// Forgets one entry: of those that have expired, or else of all, the one that was seen the longest ago. One that came late
+    /// counts from when it came.
+    fn evict(&mut self) -> bool {
+        let clock = self.clock;
+        let oldest = self.owners().filter_map(|(number, owner)| {
+            let (print, last_seen) = owner.oldest()?;
+            Some((!owner.has_expired(last_seen, clock), last_seen, number, print))
+        });
+        let Some((is_live, _, number, print)) = oldest.min_by_key(|(is_live, last_seen, ..)| (*is_live, *last_seen))
+        else {
+            return false;
+        };
+        self.changes.push(if is_live { Change::Evicted(number, print) } else { Change::Expired(number, print) });
+        self.forget(number, print, is_live)
+    }
+
+    /// Forgets an entry, and takes note of what it was; `false` if there is no such entry.
+    fn forget(&mut self, number: OwnerNumber, print: Fingerprint, is_live: bool) -> bool {
+        let Some(owner) = self.owners.get_mut(usize::from(number.0)) else { return false };
+        let Some(entry) = owner.remove(print) else { return false };
+        self.len -= 1;
+        let standing = &mut owner.standing;
+        if !is_live {
+            standing.expired_until = standing.expired_until.max(entry.last_seen);
+            return true;
+        }
+        standing.evictions = standing.evictions.saturating_add(1);
+        standing.evicted_until = standing.evicted_until.max(entry.last_seen);
+        // Without a bound, as histories are tended, nothing would be needed.
+        if self.capacity < u32::MAX as usize {
+            // As many as there are for its age, for the whole window. What was last seen is rounded up, so that its age may be
+            // nothing.
+            let age = u64::from(self.clock.saturating_sub(entry.last_seen).max(entry::step(standing.window)));
+            let needed = (self.capacity as u64).saturating_mul(u64::from(standing.window)).div_ceil(age);
+            standing.capacity_needed = u32::try_from(needed).unwrap_or(u32::MAX);
+        }
+        if owner.purpose == Purpose::Tuples {
+            self.ghosts.remember(print, entry.last_seen);
+        }
+        true
     }
 }
 
-impl Entry {
-    fn new(at: Millis, reason: Reason, event: EventHash) -> Entry {
-        Entry { first_seen: at, last_seen: at, reason, introduced_by: event, count: 1 }
+fn joined(fields: &[&str]) -> String {
+    let mut joined = String::new();
+    for field in fields {
+        if !joined.is_empty() {
+            joined.push(',');
+        }
+        joined.push_str(field);
+    }
+    joined
+}
+
+/// Making a history again out of what was written of one. None of it is a change.
+impl History {
+    /// The latest second of an event.
+    pub fn restore_clock(&mut self, clock: Seconds) {
+        self.clock = self.clock.max(clock);
+    }
+
+    /// How often the state file was mended.
+    pub fn restore_repairs(&mut self, repairs: Repairs) {
+        self.repairs = repairs;
+    }
+
+    /// The state file was not whole when it was opened; something was lost of it, if it was damaged. When that is, the next
+    /// record tells; until then it is the latest second of an event.
+    pub fn mended(&mut self, is_damaged: bool) {
+        self.repairs.recoveries = self.repairs.recoveries.saturating_add(1);
+        if is_damaged {
+            self.repairs.damaged_at = self.clock.max(1);
+            self.is_newly_damaged = true;
+        }
+    }
+
+    /// An owner by its number, before any entry of it.
+    pub fn restore_owner(&mut self, number: OwnerNumber, owner: Owner) {
+        let at = usize::from(number.0);
+        while self.owners.len() <= at {
+            // A number that nobody has any more.
+            self.owners.push(Owner::new(Fingerprint([0; 16]), Purpose::Groups, "", ""));
+        }
+        if let Some(known) = self.owners.get_mut(at) {
+            if known.print == owner.print {
+                known.standing = owner.standing;
+            } else {
+                self.len -= known.len();
+                *known = owner;
+            }
+        }
+    }
+
+    /// Whether there is an owner of this number.
+    pub fn has_owner(&self, number: OwnerNumber) -> bool {
+        usize::from(number.0) < self.owners.len()
+    }
+
+    /// An entry as it was at last.
+    pub fn restore_entry(&mut self, number: OwnerNumber, print: Fingerprint, entry: Entry) {
+        let Some(owner) = self.owners.get_mut(usize::from(number.0)) else { return };
+        self.len += usize::from(owner.put(print, entry));
+        // Of a history that was written with a larger capacity.
+        while self.len > self.capacity && self.evict() {
+            self.changes.clear();
+        }
+    }
+
+    /// An entry that was forgotten.
+    pub fn restore_forgotten(&mut self, number: OwnerNumber, print: Fingerprint, is_live: bool) {
+        self.forget(number, print, is_live);
+    }
+
+    /// Alerts that were held.
+    pub fn restore_held(&mut self, number: OwnerNumber, count: u32) {
+        self.hold(number, count);
+        self.changes.clear();
+    }
+
+    /// What was evicted.
+    pub fn restore_ghost(&mut self, place: usize, ghost: Ghost) {
+        self.ghosts.put(place, ghost);
+    }
+
+    /// What was evicted, with places.
+    pub fn ghosts(&self) -> impl Iterator<Item = (usize, Ghost)> {
+        self.ghosts.iter()
+    }
+
+    /// How many of those there are.
+    pub fn ghost_count(&self) -> usize {
+        self.ghosts.len()
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const WINDOW: u64 = 1000;
-
-    fn history(capacity: u32) -> History {
-        History::new(capacity, [7; 16])
-    }
-
-    fn tuple(history: &History, term: &str) -> Fingerprint {
-        history.print(&[term])
-    }
-
-    #[test]
-    fn a_tuple_is_known_for_the_window_after_its_last_sighting() {
-        let mut history = history(10);
-        let a = tuple(&history, "a");
-        let mut observe = |at, event: &[u8]| {
-            let event = history.event_hash(event);
-            history.observe(a, at, WINDOW, event)
-        };
-        assert_eq!(observe(0, b"1"), Sighting::New(Reason::NeverSeen));
-        assert_eq!(observe(1000, b"2"), Sighting::Known);
-        assert_eq!(observe(2000, b"3"), Sighting::Known);
-        assert_eq!(observe(500, b"late"), Sighting::Known);
-        assert_eq!(observe(3001, b"4"), Sighting::New(Reason::Expired { last_seen: 2000 }));
-        assert_eq!(observe(3001, b"4"), Sighting::New(Reason::Expired { last_seen: 2000 }));
-        assert_eq!(observe(3001, b"5"), Sighting::Known);
-        assert_eq!(observe(0, b"1"), Sighting::Known);
-    }
-
-    #[test]
-    fn a_group_lasts_from_its_first_event_on() {
-        let mut history = history(10);
-        let group = history.print(&["group"]);
-        let mut observe = |at, event: &[u8]| {
-            let event = history.event_hash(event);
-            history.observe_group(group, at, WINDOW, event)
-        };
-        let opens = |start| GroupSighting::Opens { start };
-        let suppressed = |start, end, count| GroupSighting::Suppressed { start, end, count };
-        assert_eq!(observe(5000, b"1"), opens(5000));
-        assert_eq!(observe(5999, b"2"), suppressed(5000, 5999, 2));
-        assert_eq!(observe(4500, b"late"), suppressed(4500, 5999, 3));
-        assert_eq!(observe(5000, b"1"), opens(4500));
-        assert_eq!(observe(5499, b"3"), suppressed(4500, 5999, 4));
-        assert_eq!(observe(5500, b"4"), opens(5500));
-        assert_eq!(observe(5501, b"5"), suppressed(5500, 5501, 2));
-        assert_eq!(observe(2100, b"of a group gone by"), opens(2100));
-        assert_eq!(observe(2900, b"of the same"), suppressed(2100, 2900, 2));
-        assert_eq!(observe(2000, b"of the same, first"), suppressed(2000, 2900, 3));
-        assert_eq!(observe(1999, b"of one before"), opens(1999));
-        assert_eq!(observe(5502, b"6"), suppressed(5500, 5502, 3));
-    }
-
-    #[test]
-    fn the_least_recently_observed_goes_first() {
-        let mut history = history(2);
-        let (a, b, c) = (tuple(&history, "a"), tuple(&history, "b"), tuple(&history, "c"));
-        let event = |n: u64| EventHash(n);
-        history.observe(a, 0, WINDOW, event(1));
-        history.observe(b, 1, WINDOW, event(2));
-        assert_eq!(history.observe(a, 2, WINDOW, event(3)), Sighting::Known);
-        history.observe(c, 3, WINDOW, event(4));
-        assert_eq!(history.len(), 2);
-        assert_eq!(history.observe(a, 4, WINDOW, event(5)), Sighting::Known);
-        assert_eq!(history.observe(b, 5, WINDOW, event(6)), Sighting::New(Reason::Evicted));
-        assert_eq!(history.observe(b, 5, WINDOW, event(6)), Sighting::New(Reason::Evicted));
-        let d = tuple(&history, "d");
-        assert_eq!(history.observe(d, 3 + 1000, WINDOW, event(7)), Sighting::New(Reason::Evicted));
-        let e = tuple(&history, "e");
-        assert_eq!(history.observe(e, 5 + 1001, WINDOW, event(8)), Sighting::New(Reason::NeverSeen));
-    }
-
-    #[test]
-    fn no_two_lists_share_a_fingerprint() {
-        let history = history(1);
-        let lists: [&[&str]; 7] = [&["ab", "c"], &["a", "bc"], &["abc"], &["abc", ""], &["", "abc"], &[""], &[]];
-        let prints = lists.map(|list| history.print(list));
-        for (at, print) in prints.iter().enumerate() {
-            assert!(!prints[..at].contains(print), "fingerprint {at} is not its own");
+/// Tending a history.
+impl History {
+    /// Takes in what another history knows: the earliest first and the latest last sightings. Merging several has no order,
+    /// if the capacity holds all. `false`, and nothing is done, if its fingerprints are made under another key.
+    #[must_use]
+    pub fn merge(&mut self, other: &History) -> bool {
+        if self.key != other.key {
+            return false;
         }
-        assert_ne!(history.print(&["abc"]), History::new(1, [8; 16]).print(&["abc"]));
-        let keys =
-            [history.key(prints[0], [prints[1]]), history.key(prints[1], [prints[0]]), history.key(prints[0], [])];
-        assert!(keys[0] != keys[1] && keys[0] != keys[2] && keys[1] != keys[2]);
+        self.restore_clock(other.clock);
+        self.repairs.recoveries = self.repairs.recoveries.max(other.repairs.recoveries);
+        self.repairs.damaged_at = self.repairs.damaged_at.max(other.repairs.damaged_at);
+        for (_, theirs) in other.owners() {
+            let at =
+                self.owners.iter().position(|owner| owner.print == theirs.print).or_else(|| {
+                    self.add_owner(Owner::new(theirs.print, theirs.purpose, &theirs.rule_id, &theirs.fields))
+                });
+            let Some(at) = at else { continue };
+            for (print, entry) in theirs.entries() {
+                let Some(owner) = self.owners.get_mut(at) else { break };
+                match owner.get_mut(print) {
+                    Some(known) if theirs.purpose == Purpose::Tuples => known.merge_tuple(&entry),
+                    Some(known) => known.merge_group(&entry),
+                    None => self.len += usize::from(owner.put(print, entry)),
+                }
+            }
+            if let Some(owner) = self.owners.get_mut(at) {
+                owner.standing.merge(&theirs.standing);
+            }
+        }
+        for (place, ghost) in other.ghosts() {
+            self.ghosts.merge(place, ghost);
+        }
+        while self.len > self.capacity && self.evict() {
+            self.changes.clear();
+        }
+        true
+    }
+
+    /// Puts the entries of each owner in the order in which they were seen last: when a smaller history takes them in, the
+    /// latest stay.
+    pub fn sort(&mut self) {
+        for owner in &mut self.owners {
+            let mut entries: Vec<_> = owner.entries().collect();
+            entries.sort_unstable_by_key(|(print, entry)| (entry.last_seen, *print));
+            entries.into_iter().for_each(|(print, _)| owner.promote(print));
+        }
+    }
+
+    /// Forgets all that belongs to a rule; how many entries that were.
+    pub fn forget_rule(&mut self, rule_id: &str) -> usize {
+        let before = self.len;
+        for owner in self.owners.iter_mut().filter(|owner| owner.rule_id == rule_id) {
+            self.len -= owner.len();
+            *owner = Owner::new(Fingerprint([0; 16]), owner.purpose, "", "");
+        }
+        before - self.len
+    }
+
+    /// The ids of the rules that something is known of.
+    pub fn rule_ids(&self) -> Vec<String> {
+        let mut ids: Vec<String> = self.owners.iter().map(|owner| owner.rule_id.clone()).collect();
+        ids.retain(|id| !id.is_empty());
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
+    /// The standing of an owner.
+    pub fn standing(&self, number: OwnerNumber) -> Standing {
+        self.owner(number).map(|owner| owner.standing).unwrap_or_default()
     }
 }

@@ -6,50 +6,38 @@
 use core::fmt;
 use core::net::IpAddr;
 
+use crate::event::address::Address;
+
 /// All addresses that share their first `prefix` bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network {
-    first: IpAddr,
-    prefix: u8,
+    first: Address,
+    prefix: usize,
 }
 
 impl Network {
     /// Reads `10.0.0.0/8` or `2001:db8::/32`. Bits behind the prefix are cleared, so that `10.1.2.3/8` is the same
     /// network. `None` if it is not an address, a slash and 0 to 32 (IPv4) or 128 (IPv6).
     pub fn parse(text: &str) -> Option<Network> {
-        let (address, prefix) = text.split_once('/')?;
-        let address: IpAddr = address.parse().ok()?;
-        if prefix.is_empty() || prefix.len() > 3 || !prefix.bytes().all(|b| b.is_ascii_digit()) {
+        let slash = text.bytes().position(|byte| byte == b'/')?;
+        let address = Address::parse(text.get(..slash)?)?;
+        let digits = text.as_bytes().get(slash + 1..)?;
+        if digits.is_empty() || digits.len() > 3 || !digits.iter().all(u8::is_ascii_digit) {
             return None;
         }
-        let prefix: u8 = prefix.parse().ok()?;
-        let bits = if address.is_ipv4() { 32 } else { 128 };
-        (prefix <= bits).then(|| Network { first: cut(address, prefix), prefix })
+        let prefix = digits.iter().fold(0, |prefix, digit| prefix * 10 + usize::from(digit - b'0'));
+        (prefix <= address.bits()).then(|| Network { first: address.cut(prefix), prefix })
     }
 
-    /// Whether the address is in the network. An IPv4 address is in no IPv6 network.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        self.first.is_ipv4() == address.is_ipv4() && cut(address, self.prefix) == self.first
-    }
-}
-
-/// The address with every bit behind the first `prefix` cleared.
-fn cut(address: IpAddr, prefix: u8) -> IpAddr {
-    match address {
-        IpAddr::V4(address) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-            IpAddr::V4((address.to_bits() & mask).into())
-        }
-        IpAddr::V6(address) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
-            IpAddr::V6((address.to_bits() & mask).into())
-        }
+    /// Whether the text is an address in the network. An IPv4 address is in no IPv6 network.
+    pub fn contains(&self, address: &str) -> bool {
+        Address::parse(address).is_some_and(|address| address.cut(self.prefix) == self.first)
     }
 }
 
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.first, self.prefix)
+        write!(f, "{}/{}", IpAddr::from(self.first), self.prefix)
     }
 }
 
@@ -59,7 +47,7 @@ mod tests {
     use alloc::string::ToString;
 
     fn holds(network: &str, address: &str) -> bool {
-        Network::parse(network).unwrap().contains(address.parse().unwrap())
+        Network::parse(network).unwrap().contains(address)
     }
 
     #[test]

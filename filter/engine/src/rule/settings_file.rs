@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use super::time_span::TimeSpan;
 use super::toml_source::{Section, Source, Text};
-use super::{Dialect, MAX_CAPACITY, Settings};
+use super::{Dialect, MAX_CAPACITY, Settings, Sync, Warming};
 use crate::event::fields;
 
 /// The settings as their file has them.
@@ -62,7 +62,17 @@ pub(crate) fn read(source: &Source<'_>) -> SettingsFile {
         return SettingsFile { unread: true, dialect_unread: true, ..SettingsFile::default() };
     };
     let file = Section::root(source, &table);
-    file.refuse_unknown(&["event_root", "dialect", "as_organization_key", "output_key", "capacity", "rules"]);
+    file.refuse_unknown(&[
+        "event_root",
+        "dialect",
+        "as_organization_key",
+        "output_key",
+        "capacity",
+        "warming",
+        "sync",
+        "max_clock_skew",
+        "rules",
+    ]);
     let mut settings = Settings {
         event_root: key(&file, "event_root", "\"message\""),
         as_organization_key: key(&file, "as_organization_key", "\"geoip_org\""),
@@ -80,6 +90,15 @@ pub(crate) fn read(source: &Source<'_>) -> SettingsFile {
     settings.dialect = dialect.flatten();
     if let Some(capacity) = file.integer("capacity", 1..=u64::from(MAX_CAPACITY)) {
         settings.capacity = u32::try_from(capacity).unwrap_or(MAX_CAPACITY);
+    }
+    if let Some(warming) = file.one_of("warming", &[("mark", Warming::Mark), ("hold", Warming::Hold)]) {
+        settings.warming = warming;
+    }
+    if let Some(sync) = file.one_of("sync", &[("none", Sync::None), ("data", Sync::Data)]) {
+        settings.sync = sync;
+    }
+    if let Some(skew) = span(source, &file, "max_clock_skew") {
+        settings.max_clock_skew_ms = skew.0.ms;
     }
     if let Some(output_key) = key(&file, "output_key", "\"firstseen\"") {
         let belongs_to = if KEYS_OF_EVENTS.split(' ').any(|key| key == output_key) {
@@ -126,17 +145,24 @@ fn key(file: &Section<'_>, name: &str, example: &str) -> Option<String> {
     Some(text.value)
 }
 
+/// A span of time, and the byte it stands at.
+fn span(source: &Source<'_>, section: &Section<'_>, name: &str) -> Option<(TimeSpan, usize)> {
+    let text = section.text(name)?;
+    match TimeSpan::parse(&text.value) {
+        Ok(span) => Some((span, text.span.start)),
+        Err(mismatch) => {
+            source.refuse_mismatch(text.span.start, name, mismatch);
+            None
+        }
+    }
+}
+
 fn read_rules(source: &Source<'_>, rules: &Section<'_>) -> Vec<RuleSettings> {
     let mut read = Vec::new();
     for (offset, id) in rules.keys() {
         let Some(section) = rules.section(id) else { continue };
         section.refuse_unknown(&["enabled", "history_window", "exceptions"]);
-        let history_window = section.text("history_window").and_then(|text| {
-            TimeSpan::parse(&text.value)
-                .map(|span| (span, text.span.start))
-                .map_err(|mismatch| source.refuse_mismatch(text.span.start, "history_window", mismatch))
-                .ok()
-        });
+        let history_window = span(source, &section, "history_window");
         read.push(RuleSettings {
             id: id.to_string(),
             offset,

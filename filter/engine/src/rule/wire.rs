@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 
 use super::{
     AlertTexts, Comparison, Dialect, Entity, FieldRef, MAX_NESTING, MissingFields, NewTerms, Pack, Predicate, RangeOp,
-    Rule, Settings, Severity, Suppression, Template, TemplatePart, Test,
+    Rule, Settings, Severity, Suppression, Sync, Template, TemplatePart, Test, Warming,
 };
 
 /// Why bytes are not what was to be read.
@@ -24,37 +24,63 @@ pub(super) struct Mismatch {
     pub(super) expected: &'static str,
 }
 
-/// The bytes that are still to be read.
+/// The bytes that are still to be read. The first mismatch is kept, and leaves no more bytes: whatever is read after it is
+/// zero, empty, or the first of its choices, and is thrown away with the rest.
 #[derive(Debug)]
 pub(super) struct Reader<'b> {
-    bytes: &'b [u8],
-    offset: usize,
+    len: usize,
+    rest: &'b [u8],
     nesting: usize,
+    mismatch: Option<Mismatch>,
 }
 
 impl<'b> Reader<'b> {
-    fn take(&mut self, len: usize, expected: &'static str) -> Result<&'b [u8], Mismatch> {
-        let taken = self.offset.checked_add(len).and_then(|end| self.bytes.get(self.offset..end));
-        let taken = taken.ok_or_else(|| self.mismatch(expected))?;
-        self.offset += len;
-        Ok(taken)
+    fn offset(&self) -> usize {
+        self.len - self.rest.len()
     }
 
-    fn mismatch(&self, expected: &'static str) -> Mismatch {
-        Mismatch { offset: self.offset, expected }
+    fn fail(&mut self, offset: usize, expected: &'static str) {
+        self.rest = &[];
+        self.mismatch.get_or_insert(Mismatch { offset, expected });
     }
 
-    fn tag<T: Copy>(&mut self, choices: &[T], expected: &'static str) -> Result<T, Mismatch> {
-        let at = self.mismatch(expected);
-        choices.get(usize::from(u8::read(self)?)).copied().ok_or(at)
+    fn take(&mut self, len: usize, expected: &'static str) -> &'b [u8] {
+        let Some((taken, rest)) = self.rest.split_at_checked(len) else {
+            self.fail(self.offset(), expected);
+            return &[];
+        };
+        self.rest = rest;
+        taken
+    }
+
+    /// A number of so many bytes.
+    fn number(&mut self, width: usize) -> u64 {
+        self.take(width, "a number").iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
+    }
+
+    /// The tag of one of so many choices.
+    fn tag(&mut self, choices: usize, expected: &'static str) -> usize {
+        let at = self.offset();
+        let tag = self.number(1) as usize;
+        if tag < choices {
+            return tag;
+        }
+        self.fail(at, expected);
+        0
     }
 }
 
 /// Reads a value that the bytes are the whole of.
 pub(super) fn from_bytes<T: Wire>(bytes: &[u8]) -> Result<T, Mismatch> {
-    let mut reader = Reader { bytes, offset: 0, nesting: 0 };
-    let value = T::read(&mut reader)?;
-    if reader.offset == bytes.len() { Ok(value) } else { Err(reader.mismatch("the end")) }
+    let mut reader = Reader { len: bytes.len(), rest: bytes, nesting: 0, mismatch: None };
+    let value = T::read(&mut reader);
+    if !reader.rest.is_empty() {
+        reader.fail(reader.offset(), "the end");
+    }
+    match reader.mismatch {
+        None => Ok(value),
+        Some(mismatch) => Err(mismatch),
+    }
 }
 
 /// Writes a value.
@@ -67,7 +93,7 @@ pub(super) fn to_bytes(value: &impl Wire) -> Vec<u8> {
 
 /// What can stand in a payload.
 pub(super) trait Wire: Sized {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Mismatch>;
+    fn read(reader: &mut Reader<'_>) -> Self;
     #[cfg(any(feature = "compile", test))]
     fn write(&self, out: &mut Vec<u8>);
 }
@@ -75,11 +101,8 @@ pub(super) trait Wire: Sized {
 macro_rules! numbers {
     ($($number:ty),*) => {$(
         impl Wire for $number {
-            fn read(reader: &mut Reader<'_>) -> Result<Self, Mismatch> {
-                let bytes = reader.take(size_of::<$number>(), "a number")?;
-                let mut number = [0; size_of::<$number>()];
-                number.copy_from_slice(bytes);
-                Ok(<$number>::from_le_bytes(number))
+            fn read(reader: &mut Reader<'_>) -> Self {
+                reader.number(size_of::<$number>()) as $number
             }
 
             #[cfg(any(feature = "compile", test))]
@@ -94,8 +117,8 @@ macro_rules! numbers {
 macro_rules! structures {
     ($($structure:ident { $($field:tt),* })*) => {$(
         impl Wire for $structure {
-            fn read(reader: &mut Reader<'_>) -> Result<Self, Mismatch> {
-                Ok($structure { $($field: Wire::read(reader)?),* })
+            fn read(reader: &mut Reader<'_>) -> Self {
+                $structure { $($field: Wire::read(reader)),* }
             }
 
             #[cfg(any(feature = "compile", test))]
@@ -110,8 +133,9 @@ macro_rules! structures {
 macro_rules! choices {
     ($($name:literal $choice:ident { $($variant:ident),* })*) => {$(
         impl Wire for $choice {
-            fn read(reader: &mut Reader<'_>) -> Result<Self, Mismatch> {
-                reader.tag(&[$($choice::$variant),*], $name)
+            fn read(reader: &mut Reader<'_>) -> Self {
+                let choices = [$($choice::$variant),*];
+                choices[reader.tag(choices.len(), $name)]
             }
 
             #[cfg(any(feature = "compile", test))]
@@ -127,7 +151,7 @@ numbers!(u8, u16, u32, u64);
 
 structures! {
     Pack { settings, fields, rules }
-    Settings { event_root, dialect, as_organization_key, output_key, capacity }
+    Settings { event_root, dialect, as_organization_key, output_key, capacity, warming, sync, max_clock_skew_ms }
     Rule { id, name, version, severity, risk_score, query, new_terms, suppression, alert }
     NewTerms { fields, window_ms, window }
     Suppression { group_by, duration_ms, missing }
@@ -140,14 +164,16 @@ structures! {
 
 choices! {
     "a dialect" Dialect { CloudTrail, Ecs, Sentinel }
+    "a choice for a warming history" Warming { Mark, Hold }
+    "a choice of what is synced" Sync { None, Data }
     "a severity" Severity { Low, Medium, High, Critical }
     "a choice for missing fields" MissingFields { Suppress, DoNotSuppress }
     "a comparison of a range" RangeOp { Less, LessOrEqual, Greater, GreaterOrEqual }
 }
 
 impl Wire for bool {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Mismatch> {
-        reader.tag(&[false, true], "0 or 1")
+    fn read(reader: &mut Reader<'_>) -> Self {
+        reader.tag(2, "0 or 1") == 1
     }
 
     #[cfg(any(feature = "compile", test))]
@@ -157,8 +183,8 @@ impl Wire for bool {
 }
 
 impl<T: Wire> Wire for Option<T> {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Mismatch> {
-        if bool::read(reader)? { T::read(reader).map(Some) } else { Ok(None) }
+    fn read(reader: &mut Reader<'_>) -> Self {
+        bool::read(reader).then(|| T::read(reader))
     }
 
     #[cfg(any(feature = "compile", test))]
@@ -171,11 +197,14 @@ impl<T: Wire> Wire for Option<T> {
 }
 
 impl Wire for String {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Mismatch> {
-        let len = u32::read(reader)?;
-        let at = reader.mismatch("UTF-8 text");
-        let bytes = reader.take(len as usize, "text")?;
-        core::str::from_utf8(bytes).map(String::from).map_err(|_| at)
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let len = u32::read(reader);
+        let at = reader.offset();
+        let text = core::str::from_utf8(reader.take(len as usize, "text")).unwrap_or_else(|_| {
+            reader.fail(at, "UTF-8 text");
+            ""
+        });
+        String::from(text)
     }
 
     #[cfg(any(feature = "compile", test))]
@@ -186,14 +215,16 @@ impl Wire for String {
 }
 
 impl<T: Wire> Wire for Vec<T> {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Mismatch> {
-        let len = u32::read(reader)?;
+    fn read(reader: &mut Reader<'_>) -> Self {
         // Grown as it is read: the length is not believed until then. Every item takes a byte at least.
         let mut items = Vec::new();
-        for _ in 0..len {
-            items.push(T::read(reader)?);
+        for _ in 0..u32::read(reader) {
+            items.push(T::read(reader));
+            if reader.mismatch.is_some() {
+                break;
+            }
         }
-        Ok(items)
+        items
     }
 
     #[cfg(any(feature = "compile", test))]
@@ -210,8 +241,8 @@ fn write_len(len: usize, out: &mut Vec<u8>) {
 }
 
 impl<A: Wire, B: Wire> Wire for (A, B) {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Mismatch> {
-        Ok((A::read(reader)?, B::read(reader)?))
+    fn read(reader: &mut Reader<'_>) -> Self {
+        (A::read(reader), B::read(reader))
     }
 
     #[cfg(any(feature = "compile", test))]
@@ -222,10 +253,10 @@ impl<A: Wire, B: Wire> Wire for (A, B) {
 }
 
 impl Wire for TemplatePart {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Mismatch> {
-        match reader.tag(&[0, 1], "a template's part")? {
-            0 => Wire::read(reader).map(TemplatePart::Text),
-            _ => Wire::read(reader).map(TemplatePart::Field),
+    fn read(reader: &mut Reader<'_>) -> Self {
+        match reader.tag(2, "a template's part") {
+            0 => TemplatePart::Text(Wire::read(reader)),
+            _ => TemplatePart::Field(Wire::read(reader)),
         }
     }
 
@@ -239,13 +270,13 @@ impl Wire for TemplatePart {
 }
 
 impl Wire for Test {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Mismatch> {
-        match reader.tag(&[0, 1, 2, 3, 4], "a test")? {
-            0 => Ok(Test::Exists),
-            1 => Wire::read(reader).map(Test::Equals),
-            2 => Wire::read(reader).map(Test::Wildcard),
-            3 => Ok(Test::Range(Wire::read(reader)?, Wire::read(reader)?)),
-            _ => Wire::read(reader).map(Test::Cidr),
+    fn read(reader: &mut Reader<'_>) -> Self {
+        match reader.tag(5, "a test") {
+            0 => Test::Exists,
+            1 => Test::Equals(Wire::read(reader)),
+            2 => Test::Wildcard(Wire::read(reader)),
+            3 => Test::Range(Wire::read(reader), Wire::read(reader)),
+            _ => Test::Cidr(Wire::read(reader)),
         }
     }
 
@@ -262,23 +293,24 @@ impl Wire for Test {
 }
 
 impl Wire for Predicate {
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Mismatch> {
-        let at = reader.mismatch("a predicate that nests no deeper");
-        let tag = reader.tag(&[0, 1, 2, 3], "a predicate")?;
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let at = reader.offset();
+        let tag = reader.tag(4, "a predicate");
         if tag == 3 {
-            return Wire::read(reader).map(Predicate::Is);
+            return Predicate::Is(Wire::read(reader));
         }
         if reader.nesting == MAX_NESTING {
-            return Err(at);
+            reader.fail(at, "a predicate that nests no deeper");
+            return Predicate::All(Vec::new());
         }
         reader.nesting += 1;
         let predicate = match tag {
-            0 => Predicate::All(Wire::read(reader)?),
-            1 => Predicate::Any(Wire::read(reader)?),
-            _ => Predicate::Not(Box::new(Predicate::read(reader)?)),
+            0 => Predicate::All(Wire::read(reader)),
+            1 => Predicate::Any(Wire::read(reader)),
+            _ => Predicate::Not(Box::new(Wire::read(reader))),
         };
         reader.nesting -= 1;
-        Ok(predicate)
+        predicate
     }
 
     #[cfg(any(feature = "compile", test))]

@@ -536,6 +536,9 @@ dialect = "sentinel"
 as_organization_key = "asn.org"
 output_key = "alerts"
 capacity = 16_000_000
+warming = "hold"
+sync = "data"
+max_clock_skew = "90m"
 "#;
     assert_eq!(
         compiled(text, &[]).settings,
@@ -545,6 +548,9 @@ capacity = 16_000_000
             as_organization_key: Some("asn.org".into()),
             output_key: "alerts".into(),
             capacity: 16_000_000,
+            warming: super::super::Warming::Hold,
+            sync: super::super::Sync::Data,
+            max_clock_skew_ms: 90 * 60 * 1000,
         }
     );
     assert_eq!(compiled("dialect = \"auto\"", &[]).settings, super::super::Settings::default());
@@ -556,6 +562,12 @@ fn wrong_settings_are_refused() {
         ("dialect = \"raw\"", "1:11: dialect is \"raw\"; expected \"auto\", \"cloudtrail\", \"ecs\" or \"sentinel\""),
         ("capacity = 16_000_001", "1:12: capacity is 16000001; expected a whole number from 1 to 16000000"),
         ("capacity = 1.5", "1:12: capacity has a value of type float; expected a whole number from 1 to 16000000"),
+        ("warming = \"drop\"", "1:11: warming is \"drop\"; expected \"mark\" or \"hold\""),
+        ("sync = true", "1:8: sync has a value of type boolean; expected a string"),
+        (
+            "max_clock_skew = \"15\"",
+            "1:18: max_clock_skew has \"15\"; expected a number and one of the units s, m, h, d, w, such as \"10d\"",
+        ),
         ("capcity = 1", "1:1: the file has the unknown key \"capcity\"; the nearest known key is \"capacity\""),
         ("output_key = \"\"", "1:1: output_key is empty; write output_key = \"firstseen\""),
         (

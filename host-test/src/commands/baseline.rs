@@ -1,0 +1,238 @@
+//! `firstseen baseline`: teaches the history from past logs, without alerting.
+//!
+//! In: files, in any order, of any time, also of what the live filter saw. Out: the directory's state file, replaced once
+//! all is learned; on standard output what was learned. Teaching the same again changes nothing. Bounds: the history is in
+//! memory whole, the files are not. A file that cannot be read is told, does not keep the others from being learned, and makes
+//! the exit code 2. Not here: what an event teaches, which is the engine's.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, anyhow};
+use firstseen::history_file::{self, HistoryFile};
+use firstseen::native_search::NativeSearch;
+use firstseen::state_export::rfc3339;
+use firstseen::{configuration, input};
+use firstseen_engine::Engine;
+use firstseen_engine::event::{IdentityReader, timestamp};
+use firstseen_engine::new_terms::history::History;
+use firstseen_engine::new_terms::history::entry::seconds;
+use firstseen_engine::rule::Pack;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use memchr::memmem::Finder;
+use serde::Serialize;
+
+use crate::args;
+use crate::commands::standard_output::StandardOutput;
+use crate::commands::{self, NO_EVENT, counted, counted_as, grouped};
+use crate::warning::{self, LineWarnings};
+
+pub(crate) fn run(args: &args::Baseline) -> anyhow::Result<ExitCode> {
+    commands::check_configuration(Some(&args.dir))?;
+    let pack = configuration::pack(Some(&args.dir))?;
+    let capacity = pack.settings.capacity as usize;
+    let (mut file, history) = HistoryFile::open(&args.dir)?;
+    commands::warn_of_damage(&file);
+    let before = history.as_ref().map_or(0, History::len);
+    let mut baseline = Baseline::new(pack, history, progress(&args.files))?;
+    let start = Instant::now();
+    let mut failed = false;
+    for path in &args.files {
+        if let Err(error) = baseline.learn(path) {
+            baseline.progress.suspend(|| warning::tell(&error));
+            failed = true;
+        }
+    }
+    baseline.progress.finish_and_clear();
+    let took = start.elapsed().as_secs_f64();
+
+    let times = baseline.times();
+    let covered = baseline.covered();
+    let Baseline { mut engine, records, bytes, .. } = baseline;
+    // What could not be read is not covered.
+    if let (Some((from, until)), false) = (covered, failed) {
+        engine.cover(from, until);
+    }
+    let mut history = engine.into_history();
+    let len = file.write(&mut history)?;
+    let mut out = StandardOutput::new();
+    let (megabytes, entries) = (bytes as f64 / 1e6, history.len());
+    let speed = megabytes / took.max(f64::EPSILON);
+    writeln!(out, "{} of {megabytes:.1} MB, {speed:.0} MB/s", counted(records, "record"))?;
+    match times {
+        Some((from, until)) => writeln!(out, "from {} to {}", rfc3339(seconds(from)), rfc3339(seconds(until)))?,
+        None => writeln!(out, "{NO_EVENT}")?,
+    }
+    writeln!(
+        out,
+        "the history has {}, {} of them new, in {} bytes",
+        counted_as(entries, "entry", "entries"),
+        grouped(entries.saturating_sub(before)),
+        grouped(len as usize)
+    )?;
+    out.flush()?;
+    if let (Some((from, _)), Some((after, _))) = (times, covered)
+        && from < after
+    {
+        let after = rfc3339(seconds(after));
+        tracing::warn!(
+            "there is no event on a whole day or more before {after}: only what is since then counts as covered"
+        );
+    }
+    if entries > capacity {
+        let (capacity, entries) = (grouped(capacity), grouped(entries));
+        tracing::warn!("the filter holds {capacity} of these entries only: set capacity to {entries} or more");
+    }
+    Ok(ExitCode::from(if failed { 2 } else { 0 }))
+}
+
+/// How fast a baseline was taught.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Speed {
+    pub(crate) megabytes_per_second: f64,
+    pub(crate) tuples: usize,
+}
+
+/// Teaches an empty history of the built-in rules from a file.
+pub(crate) fn speed(file: &Path) -> anyhow::Result<Speed> {
+    let mut baseline = Baseline::new(configuration::pack(None)?, None, ProgressBar::hidden())?;
+    let start = Instant::now();
+    baseline.learn(file)?;
+    let took = start.elapsed().as_secs_f64();
+    Ok(Speed {
+        megabytes_per_second: baseline.bytes as f64 / 1e6 / took.max(f64::EPSILON),
+        tuples: baseline.engine.history().len(),
+    })
+}
+
+struct Baseline {
+    engine: Engine,
+    identities: IdentityReader,
+    /// Looks for the key of an event's time, as CloudTrail writes it.
+    time_key: Finder<'static>,
+    /// Milliseconds since 1970.
+    now: i64,
+    progress: ProgressBar,
+    records: usize,
+    /// Of the records, as text.
+    bytes: u64,
+    /// The earliest and the latest event time of each day since 1970 that has events.
+    days: BTreeMap<i64, (i64, i64)>,
+}
+
+impl Baseline {
+    /// Goes on with a history, or begins one.
+    fn new(pack: Pack, history: Option<History>, progress: ProgressBar) -> anyhow::Result<Baseline> {
+        let history = match history {
+            Some(history) => history,
+            None => History::new(u32::MAX, history_file::new_key()?),
+        };
+        let identities = IdentityReader::new(&pack.settings);
+        let engine = Engine::with_history(pack, history)
+            .map_err(|unknown| anyhow!("the pack asks for the unknown field {}", unknown.0))?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+        let time_key = Finder::new(b"\"eventTime\":\"");
+        Ok(Baseline { engine, identities, time_key, now, progress, records: 0, bytes: 0, days: BTreeMap::new() })
+    }
+
+    /// Learns from one file; from what comes before an error, too.
+    fn learn(&mut self, path: &Path) -> anyhow::Result<()> {
+        let cannot = || format!("cannot read {}", path.display());
+        let source = Counted { source: input::open(path).with_context(cannot)?, progress: self.progress.clone() };
+        let mut records = input::Records::new(source).with_context(cannot)?;
+        let mut bad_lines = LineWarnings::new(path);
+        while let Some(record) = records.next().with_context(cannot)? {
+            if let Some(reason) = record.fault {
+                self.progress.suspend(|| {
+                    bad_lines.tell(record.line, format_args!("{reason}; the line is left out"));
+                });
+                continue;
+            }
+            self.records += 1;
+            self.bytes += record.text.len() as u64 + 1;
+            self.note_time(record.text);
+            self.engine.learn(&NativeSearch(record.text), self.now);
+        }
+        Ok(())
+    }
+
+    /// Takes note of when the record's event was. Reading it takes longer than all the rest, so that is only done where a look
+    /// at the text does not show that nothing would come of it.
+    fn note_time(&mut self, record: &[u8]) {
+        if let Some(time) = self.time_at_a_glance(record)
+            && let Some((from, until)) = self.days.get(&day(time))
+            && (from - SLACK..=until + SLACK).contains(&time)
+        {
+            return;
+        }
+        let identity = self.identities.read(record);
+        // An event dated in the future is none of the time that is covered.
+        if let Some(time) = identity.and_then(|identity| identity.event_time).filter(|time| *time <= self.now) {
+            let (from, until) = self.days.entry(day(time)).or_insert((time, time));
+            (*from, *until) = ((*from).min(time), (*until).max(time));
+        }
+    }
+
+    /// The earliest and the latest event time.
+    fn times(&self) -> Option<(i64, i64)> {
+        Some((self.days.first_key_value()?.1.0, self.days.last_key_value()?.1.1))
+    }
+
+    /// The same of the latest days between which there is never more than one without events.
+    fn covered(&self) -> Option<(i64, i64)> {
+        let mut days = self.days.iter().rev().map(|(day, times)| (*day, *times));
+        let (mut first, (mut from, until)) = days.next()?;
+        for (day, (earliest, _)) in days {
+            if first - day > 2 {
+                break;
+            }
+            (first, from) = (day, earliest);
+        }
+        Some((from, until))
+    }
+
+    /// What stands behind the first key that may be the event's time.
+    fn time_at_a_glance(&self, record: &[u8]) -> Option<i64> {
+        let from = self.time_key.find(record)? + self.time_key.needle().len();
+        let len = memchr::memchr(b'"', record.get(from..)?)?;
+        timestamp::parse(str::from_utf8(record.get(from..from + len)?).ok()?)
+    }
+}
+
+/// The day of a time, counted from 1970 on.
+fn day(time: i64) -> i64 {
+    time.div_euclid(24 * 60 * 60 * 1000)
+}
+
+/// By how much, in milliseconds, less than all may count as covered, at the ends of a day's events.
+const SLACK: i64 = 60 * 1000;
+
+/// A source whose bytes move the progress bar.
+struct Counted {
+    source: Box<dyn Read>,
+    progress: ProgressBar,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.source.read(buffer)?;
+        self.progress.inc(read as u64);
+        Ok(read)
+    }
+}
+
+/// A bar over the bytes of the files; without an end, if one of them has no length.
+fn progress(files: &[PathBuf]) -> ProgressBar {
+    let lengths = files.iter().map(|file| std::fs::metadata(file).ok().map(|metadata| metadata.len()));
+    let total: Option<u64> = lengths.sum();
+    // Hidden where standard error is no terminal.
+    let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
+    match ProgressStyle::with_template("{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}

@@ -1,0 +1,44 @@
+//! The search that the engine uses when it runs in the host program itself: that of the `memchr` crate.
+//!
+//! In: a record. Out: what [`Search`] says. Not here: the searches that the guest borrows ([`crate::search`]).
+
+use firstseen_engine::prefilter::Search;
+
+/// A record, searched with the processor's vector instructions.
+#[derive(Debug, Clone, Copy)]
+pub struct NativeSearch<'a>(pub &'a [u8]);
+
+impl Search for NativeSearch<'_> {
+    fn bytes(&self) -> &[u8] {
+        self.0
+    }
+
+    fn find(&self, needle: &'static [u8], from: usize) -> Option<usize> {
+        let (_nul, needle) = needle.split_last()?;
+        Some(from + memchr::memmem::find(self.0.get(from..)?, needle)?)
+    }
+
+    fn contains(&self, byte: u8) -> bool {
+        memchr::memchr(byte, self.0).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use firstseen_engine::prefilter::PortableSearch;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn it_finds_what_the_engine_s_own_search_finds(
+            record in "[ab\\\\]{0,40}", from in 0usize..50, needle in prop::sample::select(vec![&b"ab\0"[..], b"a\0", b"bba\0"]),
+        ) {
+            let (native, portable) = (NativeSearch(record.as_bytes()), PortableSearch(record.as_bytes()));
+            prop_assert_eq!(native.bytes(), portable.bytes());
+            prop_assert_eq!(native.find(needle, from), portable.find(needle, from));
+            prop_assert_eq!(native.contains(b'\\'), portable.contains(b'\\'));
+        }
+    }
+}
