@@ -187,8 +187,8 @@ pub struct NewTerms {
 pub struct Suppression {
     /// 1 to [`MAX_GROUP_BY`] fields whose values make the group.
     pub group_by: Vec<FieldRef>,
-    /// How long a group lasts from its first event on, in milliseconds: an event belongs to it while
-    /// `event time - start < duration`.
+    /// How long a group lasts from the event on that opened it, in milliseconds: an event belongs to it while it is less than
+    /// that away from it, before or behind.
     pub duration_ms: u64,
     /// What to do with an event that lacks one of the fields.
     pub missing: MissingFields,
