@@ -87,14 +87,18 @@ impl InputMemory {
 
     /// Only the largest block is kept: the others were too small for what the host asks for.
     fn take_back(&mut self) {
+        self.live = 0;
+        self.called = false;
+        if let [only] = &mut self.blocks[..] {
+            only.given = 0;
+            return;
+        }
         let largest = (0..self.blocks.len()).max_by_key(|at| self.blocks[*at].bytes.len());
         if let Some(largest) = largest {
             self.blocks.swap(0, largest);
             self.blocks.truncate(1);
             self.blocks[0].given = 0;
         }
-        self.live = 0;
-        self.called = false;
     }
 
     /// `None` if there is no memory for it.

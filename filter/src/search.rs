@@ -2,7 +2,7 @@
 //!
 //! In: a record with a NUL behind it. Out: places in it. Not here: what is searched for (the engine's prefilter).
 
-use firstseen_engine::prefilter::Search;
+use firstseen_engine::prefilter::{Needle, Search};
 
 #[cfg_attr(target_arch = "wasm32", link(wasm_import_module = "env"))]
 unsafe extern "C" {
@@ -29,18 +29,78 @@ impl Search for HostSearch<'_> {
         self.record
     }
 
-    fn find(&self, needle: &'static [u8], from: usize) -> Option<usize> {
-        let rest = self.record.get(from..)?;
-        // SAFETY: C5. Both texts are NUL-terminated: the needle by the trait's word, the record by `new`.
-        let found = unsafe { strstr(rest.as_ptr(), needle.as_ptr()) };
-        let at = (found as usize).checked_sub(self.record.as_ptr() as usize)?;
-        // A place outside of the record is none.
-        (at + needle.len() <= self.record.len() + 1).then_some(at)
+    fn find(&self, needle: Needle, from: usize) -> Option<usize> {
+        match self.find_by_capital(needle, from) {
+            Found::At(at) => Some(at),
+            Found::Nowhere => None,
+            Found::NotBefore(from) => self.find_by_text(needle, from),
+        }
     }
 
     fn contains(&self, byte: u8) -> bool {
-        // SAFETY: C5. The length is the record's own.
-        let found = unsafe { memchr(self.record.as_ptr(), i32::from(byte), self.record.len()) };
-        !found.is_null()
+        self.byte(byte, 0).is_some()
+    }
+}
+
+/// What a search by a needle's capital letter has come to.
+enum Found {
+    At(usize),
+    Nowhere,
+    /// The needle is rare among its capital letters: it is not before this place.
+    NotBefore(usize),
+}
+
+/// How many capital letters are looked at before the search goes on by the whole needle.
+const CAPITALS: usize = 16;
+
+impl HostSearch<'_> {
+    /// Looks for the needle where its capital letter is. WAMR goes through the whole text byte by byte before each `strstr`,
+    /// but not before `memchr`, and capital letters are rare in CloudTrail's keys.
+    fn find_by_capital(&self, needle: Needle, from: usize) -> Found {
+        let Some(before) = needle.capital() else { return Found::NotBefore(from) };
+        let needle = needle.text();
+        let (capital, letter_before) = (needle[before], before.checked_sub(1).map(|at| needle[at]));
+        let mut from = from + before;
+        for _ in 0..CAPITALS {
+            let Some(at) = self.byte(capital, from) else { return Found::Nowhere };
+            if letter_before.is_none_or(|letter| self.record.get(at.wrapping_sub(1)) == Some(&letter)) {
+                let start = at.wrapping_sub(before);
+                if self.record.get(start..).is_some_and(|rest| begins_with(rest, needle)) {
+                    return Found::At(start);
+                }
+            }
+            from = at + 1;
+        }
+        Found::NotBefore(from - before)
+    }
+
+    /// Where the byte is, at or after `from`.
+    #[inline(always)]
+    fn byte(&self, byte: u8, from: usize) -> Option<usize> {
+        let rest = self.record.get(from..)?;
+        // SAFETY: C5. The length is that of the rest of the record.
+        let found = unsafe { memchr(rest.as_ptr(), i32::from(byte), rest.len()) };
+        // A null pointer is a place outside of the record, and that is none.
+        let at = (found as usize).wrapping_sub(self.record.as_ptr() as usize);
+        (at < self.record.len()).then_some(at)
+    }
+
+    fn find_by_text(&self, needle: Needle, from: usize) -> Option<usize> {
+        let rest = self.record.get(from..)?;
+        // SAFETY: C5. Both texts are NUL-terminated: the needle by the trait's word, the record by `new`.
+        let found = unsafe { strstr(rest.as_ptr(), needle.terminated().as_ptr()) };
+        let at = (found as usize).checked_sub(self.record.as_ptr() as usize)?;
+        // A place outside of the record is none.
+        (at + needle.text().len() <= self.record.len()).then_some(at)
+    }
+}
+
+/// Whether `text` begins with the needle; few steps, for a needle of a few letters.
+fn begins_with(text: &[u8], needle: &[u8]) -> bool {
+    match (text.first_chunk::<8>(), needle.first_chunk::<8>()) {
+        (Some(first), Some(sought)) => {
+            u64::from_le_bytes(*first) == u64::from_le_bytes(*sought) && text[8..].starts_with(&needle[8..])
+        }
+        _ => text.starts_with(needle),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! In: a record. Out: what [`Search`] says. Not here: the searches that the guest borrows ([`crate::search`]).
 
-use firstseen_engine::prefilter::Search;
+use firstseen_engine::prefilter::{Needle, Search};
 
 /// A record, searched with the processor's vector instructions.
 #[derive(Debug, Clone, Copy)]
@@ -13,9 +13,8 @@ impl Search for NativeSearch<'_> {
         self.0
     }
 
-    fn find(&self, needle: &'static [u8], from: usize) -> Option<usize> {
-        let (_nul, needle) = needle.split_last()?;
-        Some(from + memchr::memmem::find(self.0.get(from..)?, needle)?)
+    fn find(&self, needle: Needle, from: usize) -> Option<usize> {
+        Some(from + memchr::memmem::find(self.0.get(from..)?, needle.text())?)
     }
 
     fn contains(&self, byte: u8) -> bool {
@@ -33,7 +32,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_finds_what_the_engine_s_own_search_finds(
-            record in "[ab\\\\]{0,40}", from in 0usize..50, needle in prop::sample::select(vec![&b"ab\0"[..], b"a\0", b"bba\0"]),
+            record in "[ab\\\\]{0,40}", from in 0usize..50, needle in prop::sample::select(vec![&b"ab\0"[..], b"a\0", b"bba\0"]).prop_map(Needle::new),
         ) {
             let (native, portable) = (NativeSearch(record.as_bytes()), PortableSearch(record.as_bytes()));
             prop_assert_eq!(native.bytes(), portable.bytes());

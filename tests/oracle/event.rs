@@ -29,12 +29,15 @@ impl Event {
         if !matches!(root.kind, Kind::Object(_)) {
             return None;
         }
+        let says_version = settings.dialect.is_none() && !root.values_at("eventVersion").is_empty();
         let mut scopes = vec![root.clone()];
         for depth in 1..=DEEPEST_SCOPE {
             scopes.push(scopes[depth - 1].inside_envelopes(settings.event_root.as_deref()));
         }
         while let Some(scope) = scopes.pop() {
-            if let Some(dialect) = dialect_of(&scope, settings.dialect) {
+            if let Some(dialect) = dialect_of(&scope, settings.dialect)
+                && !(says_version && dialect == Dialect::Ecs)
+            {
                 let around = scopes.into_iter().rev().collect();
                 return Some(Event {
                     scope,

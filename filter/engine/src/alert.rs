@@ -434,7 +434,7 @@ fn write_list<T: AsRef<str>>(out: &mut Vec<u8>, texts: &[T]) {
 
 /// Text that needs no escape, as nearly all does, is written as it is.
 fn write_text(out: &mut Vec<u8>, text: &str) {
-    if json::plain_len(text.as_bytes()) == text.len() {
+    if json::is_plain(text) {
         out.push(b'"');
         out.extend_from_slice(text.as_bytes());
         out.push(b'"');

@@ -7,7 +7,8 @@
 //! A record's event stands at its root, under `detail`, or under the operator's key as an object or as JSON text; the
 //! innermost place that holds an event counts. Which dialect it is in is told by two keys ([`fields`] has them), of ECS
 //! first of all by the dataset it names; with several, the order is raw CloudTrail, Sentinel, ECS, so that a raw event
-//! which upstream enriched with ECS fields is still a raw event.
+//! which upstream enriched with ECS fields is still a raw event. A record whose root says `eventVersion` is as CloudTrail
+//! writes it, and holds no event in ECS unless the settings say so: that spares a search in nearly every record.
 
 use alloc::borrow::Cow;
 use alloc::string::{String, ToString};
@@ -32,7 +33,7 @@ pub mod value;
 use address::Address;
 use fields::{Account, FirstResource, Source};
 pub use reader::Texts;
-use reader::{Captured, Paths, Scope, Slot};
+use reader::{Captured, Paths, Scope, Slot, Values};
 use timestamp::Millis;
 use value::Value;
 
@@ -45,6 +46,8 @@ pub struct Schema {
     paths: Paths,
     /// Those that are told apart, in the order of [`DIALECTS`].
     dialects: Vec<DialectSlots>,
+    /// What a record as CloudTrail writes it says at its root; `None` if the settings name the dialect.
+    event_version: Option<Slot>,
     as_organization: [Slot; 2],
     /// Set if the record has the alerts' key already; see [`EventView::output_keys_taken`].
     output_keys: Vec<Slot>,
@@ -54,6 +57,7 @@ pub struct Schema {
 
 #[derive(Debug)]
 struct DialectSlots {
+    dialect: Dialect,
     markers: [Slot; 2],
     /// Where an event may name its dataset.
     datasets: Vec<Slot>,
@@ -81,6 +85,7 @@ impl Schema {
                 sources.push(source.bind(&mut |path| paths.slot(path)));
             }
             dialects.push(DialectSlots {
+                dialect,
                 markers: fields::markers(dialect).map(|path| paths.slot(path)),
                 datasets: fields::datasets(dialect).iter().map(|path| paths.slot(path)).collect(),
                 event_time: paths.slot(fields::event_time(dialect)),
@@ -88,10 +93,11 @@ impl Schema {
                 fields: sources,
             });
         }
+        let event_version = settings.dialect.is_none().then(|| paths.slot(fields::EVENT_VERSION));
         let as_key = settings.as_organization_key.as_deref().unwrap_or(fields::AS_ORGANIZATION);
         let as_organization = [paths.slot(fields::AS_ORGANIZATION), paths.slot(as_key)];
         let output_keys = (1..MAX_OUTPUT_KEYS).map(|n| paths.slot(&output_key(&settings.output_key, n))).collect();
-        Ok(Schema { paths, dialects, as_organization, output_keys, hash_key })
+        Ok(Schema { paths, dialects, event_version, as_organization, output_keys, hash_key })
     }
 }
 
@@ -116,22 +122,19 @@ pub struct EventView<'a> {
     schema: &'a Schema,
     slots: &'a DialectSlots,
     scope: Scope,
-    captured: Vec<Captured<'a>>,
+    values: Values<'a>,
 }
 
 impl DialectSlots {
     /// Whether what was found in a scope is an event of this dialect: it names CloudTrail's dataset, or it names none and
     /// has a value at each marker.
-    fn fit(&self, captured: &[Captured<'_>], scope: Scope) -> bool {
-        let at = |slot: Slot| captured.iter().filter(move |found| found.slot == slot && found.scope == scope);
-        let datasets = || self.datasets.iter().flat_map(|slot| at(*slot));
-        if datasets().any(|found| has_value(found.json)) {
-            return datasets().any(|found| {
-                let is_cloudtrail = |value: Value<'_>| value.as_text() == fields::DATASET;
-                value::each(found.json, &mut |value| break_if(is_cloudtrail(value))).is_break()
-            });
+    fn fit(&self, values: &Values<'_>, scope: Scope) -> bool {
+        let datasets = || self.datasets.iter().flat_map(|slot| values.at(*slot, scope));
+        if datasets().any(Captured::has_value) {
+            let is_cloudtrail = |value: Value<'_>| value.as_text() == fields::DATASET;
+            return datasets().any(|found| found.each(&mut |value| break_if(is_cloudtrail(value))).is_break());
         }
-        self.markers.iter().all(|marker| at(*marker).any(|found| has_value(found.json)))
+        self.markers.iter().all(|marker| values.at(*marker, scope).any(Captured::has_value))
     }
 }
 
@@ -139,12 +142,14 @@ impl<'a> EventView<'a> {
     /// Reads a record; `texts` keep the event if the record holds it as JSON text. `None` if the record is not a JSON
     /// object or holds no CloudTrail event.
     pub fn read(schema: &'a Schema, record: &'a str, texts: &'a Texts) -> Option<EventView<'a>> {
-        let captured = schema.paths.read(record, texts)?;
-        let deepest = captured.iter().map(|captured| captured.scope).max()?;
-        let (slots, scope) = (0..=deepest)
+        let values = schema.paths.read(record, texts)?;
+        let is_raw = schema.event_version.is_some_and(|slot| values.at(slot, 0).any(Captured::has_value));
+        let may_be = |slots: &&DialectSlots| !(is_raw && slots.dialect == Dialect::Ecs);
+        let dialects = || schema.dialects.iter().filter(may_be);
+        let (slots, scope) = (0..=values.deepest()?)
             .rev()
-            .find_map(|scope| Some((schema.dialects.iter().find(|slots| slots.fit(&captured, scope))?, scope)))?;
-        Some(EventView { schema, slots, scope, captured })
+            .find_map(|scope| Some((dialects().find(|slots| slots.fit(&values, scope))?, scope)))?;
+        Some(EventView { schema, slots, scope, values })
     }
 
     /// When the event happened, if it says so in a way that can be read.
@@ -159,12 +164,19 @@ impl<'a> EventView<'a> {
 
     /// How many of the keys that alerts may be appended under are in the record already, counted from the first.
     pub(crate) fn output_keys_taken(&self) -> usize {
-        let taken = |slot: &Slot| self.captured.iter().any(|found| found.slot == *slot && found.scope == 0);
+        let taken = |slot: &Slot| self.values.at(*slot, 0).next().is_some();
         self.schema.output_keys.iter().take_while(|slot| taken(slot)).count()
     }
 
     /// Whether one of the field's values passes the test.
     pub fn any(&self, field: FieldRef, test: &mut dyn FnMut(&Value<'_>) -> bool) -> bool {
+        // Most fields stand in one place as text; the way there is short because an interpreter counts steps.
+        if let Source::At(slot) = self.slots.fields[usize::from(field.0)] {
+            return self.at(slot).any(|found| match found.plain_text() {
+                Some(text) => test(&Value::Text(Cow::Borrowed(text))),
+                None => found.each(&mut |value| break_if(test(&value))).is_break(),
+            });
+        }
         self.each(field, &mut |value| break_if(test(&value))).is_break()
     }
 
@@ -222,8 +234,8 @@ impl<'a> EventView<'a> {
             }
             Source::OwnUserName { identity_type, .. } if self.is_session(identity_type) => ControlFlow::Continue(()),
             Source::OwnUserName { user_name, .. } => self.each_at(user_name, visit),
-            Source::JsonText(slot) => self.at(slot, self.scope).try_for_each(|json| match json::decode(json) {
-                None if has_content(json) => visit(Value::Text(Cow::Owned(value::compact(json)))),
+            Source::JsonText(slot) => self.at(slot).try_for_each(|found| match json::decode(found.json) {
+                None if has_content(found.json) => visit(Value::Text(Cow::Owned(value::compact(found.json)))),
                 Some(text) if !text.is_empty() => visit(Value::Text(text)),
                 _ => ControlFlow::Continue(()),
             }),
@@ -234,18 +246,19 @@ impl<'a> EventView<'a> {
         }
     }
 
-    fn at(&self, slot: Slot, scope: Scope) -> impl Iterator<Item = &'a str> {
-        self.captured.iter().filter(move |found| found.slot == slot && found.scope == scope).map(|found| found.json)
+    /// What stands at a slot of the event.
+    fn at(&self, slot: Slot) -> impl Iterator<Item = &Captured<'a>> {
+        self.values.at(slot, self.scope)
     }
 
     fn each_at(&self, slot: Slot, visit: &mut dyn FnMut(Value<'_>) -> ControlFlow<()>) -> ControlFlow<()> {
-        self.at(slot, self.scope).try_for_each(|json| value::each(json, &mut |value| visit(value)))
+        self.at(slot).try_for_each(|found| found.each(&mut |value| visit(value)))
     }
 
     fn first_value(&self, slot: Slot) -> Option<Value<'a>> {
         let mut first = None;
-        let _ = self.at(slot, self.scope).try_for_each(|json| {
-            value::each(json, &mut |value| {
+        let _ = self.at(slot).try_for_each(|found| {
+            found.each(&mut |value| {
                 first = Some(value);
                 ControlFlow::Break(())
             })
@@ -264,7 +277,9 @@ impl<'a> EventView<'a> {
 
     /// The JSON text at a slot: of an object or array itself, or of the text that holds one.
     fn structure(&self, slot: Slot) -> Option<Cow<'a, str>> {
-        self.at(slot, self.scope).map(value::structure).find(|json| matches!(json.as_bytes(), [b'{' | b'[', ..]))
+        self.at(slot)
+            .map(|found| value::structure(found.json))
+            .find(|json| matches!(json.as_bytes(), [b'{' | b'[', ..]))
     }
 
     fn member_text(&self, slot: Slot, name: &str) -> Option<String> {
@@ -298,8 +313,8 @@ impl<'a> EventView<'a> {
         name: &str,
         visit: &mut dyn FnMut(Value<'_>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        self.at(slot, self.scope).try_for_each(|json| {
-            let json = value::structure(json);
+        self.at(slot).try_for_each(|found| {
+            let json = value::structure(found.json);
             value::elements(&json)
                 .into_iter()
                 .filter_map(|element| value::member(element, name))
@@ -311,9 +326,9 @@ impl<'a> EventView<'a> {
     fn as_organization(&self, visit: &mut dyn FnMut(Value<'_>) -> ControlFlow<()>) -> ControlFlow<()> {
         let [own, configured] = self.schema.as_organization;
         let slots = if own == configured { &[own][..] } else { &[own, configured] };
-        let here = |scope: Scope| slots.iter().flat_map(move |slot| self.at(*slot, scope));
-        let nearest = (0..=self.scope).rev().find(|scope| here(*scope).any(has_value));
-        here(nearest.unwrap_or(0)).try_for_each(|json| value::each(json, &mut |value| visit(value)))
+        let here = |scope: Scope| slots.iter().flat_map(move |slot| self.values.at(*slot, scope));
+        let nearest = (0..=self.scope).rev().find(|scope| here(*scope).any(Captured::has_value));
+        here(nearest.unwrap_or(0)).try_for_each(|found| found.each(&mut |value| visit(value)))
     }
 
     /// The Sentinel detection's account name before it is cut at the `@`.
@@ -417,10 +432,6 @@ fn first_text(json: &str) -> Option<String> {
         ControlFlow::Break(())
     });
     first
-}
-
-fn has_value(json: &str) -> bool {
-    value::each(json, &mut |_| ControlFlow::Break(())).is_break()
 }
 
 /// Whether an object or array has anything in it, or a scalar is not null.

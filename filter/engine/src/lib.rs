@@ -20,5 +20,6 @@ pub mod predicate;
 pub mod prefilter;
 pub mod rule;
 pub mod storage;
+mod words;
 
 pub use engine::{Engine, Explanation, Outcome};

@@ -12,6 +12,7 @@ use crate::event::timestamp;
 use crate::event::value::Value;
 use crate::rule::network::Network;
 use crate::rule::{Comparison, Predicate, RangeOp, Test};
+use crate::words::same;
 
 /// Whether the event satisfies the predicate.
 pub fn matches(predicate: &Predicate, event: &EventView<'_>) -> bool {
@@ -36,7 +37,7 @@ pub(crate) fn passes(comparison: &Comparison, value: &Value<'_>) -> bool {
 }
 
 fn equal_text(text: &str, literal: &str, ignore_case: bool) -> bool {
-    if ignore_case { text.eq_ignore_ascii_case(literal) } else { text == literal }
+    same(text.as_bytes(), literal.as_bytes()) || (ignore_case && text.eq_ignore_ascii_case(literal))
 }
 
 /// Whether a JSON number and a literal are the same number in different spellings, such as `22` and `22.0`.

@@ -16,6 +16,9 @@
 //!                                             a name otherwise (`\u0047`): such records are candidates
 //! ```
 //!
+//! A record that begins with `eventVersion` holds no event in ECS ([`crate::event`] says so), and is not searched for ECS's
+//! keys, unless the settings name the dialect.
+//!
 //! Why `false` is a proof: a match needs a value that the tests accept, under one of the keys. Written plainly, the key
 //! ends in a quote and is followed by a colon with nothing but white space between. Where the event is JSON text inside
 //! the record, the quotes have backslashes before them and the white space may be escaped. The only escape that can spell
@@ -26,19 +29,53 @@ use alloc::vec::Vec;
 
 use crate::event::value::Value;
 use crate::predicate;
-use crate::rule::{Comparison, Dialect, FieldRef, Pack, Predicate, Test};
+use crate::rule::{Comparison, Dialect, FieldRef, Pack, Predicate, Settings, Test};
+use crate::words::same;
 
 /// A record's bytes, and how to search them: by the host's routines where there are any.
 pub trait Search {
     /// The record.
     fn bytes(&self) -> &[u8];
 
-    /// Where the needle begins at or after `from`. The needle ends in a NUL that is not part of it. A record that holds
-    /// a NUL may be searched up to it only: no JSON text holds one.
-    fn find(&self, needle: &'static [u8], from: usize) -> Option<usize>;
+    /// Where the needle begins at or after `from`. A record that holds a NUL may be searched up to it only: no JSON text holds
+    /// one.
+    fn find(&self, needle: Needle, from: usize) -> Option<usize>;
 
     /// Whether the record holds the byte.
     fn contains(&self, byte: u8) -> bool;
+}
+
+/// A text that is searched for.
+#[derive(Debug, Clone, Copy)]
+pub struct Needle {
+    terminated: &'static [u8],
+    capital: Option<usize>,
+}
+
+impl Needle {
+    /// A text, which is given with a NUL behind it.
+    pub const fn new(terminated: &'static [u8]) -> Needle {
+        let mut at = 0;
+        while at < terminated.len() && !terminated[at].is_ascii_uppercase() {
+            at += 1;
+        }
+        Needle { terminated, capital: if at < terminated.len() { Some(at) } else { None } }
+    }
+
+    /// The text.
+    pub fn text(&self) -> &'static [u8] {
+        self.terminated.split_last().map_or(&[], |(_nul, text)| text)
+    }
+
+    /// The same with a NUL behind it, as C's functions take it.
+    pub fn terminated(&self) -> &'static [u8] {
+        self.terminated
+    }
+
+    /// Where in it the first capital letter is, which records hold few of.
+    pub fn capital(&self) -> Option<usize> {
+        self.capital
+    }
 }
 
 /// Search without a host.
@@ -50,8 +87,8 @@ impl Search for PortableSearch<'_> {
         self.0
     }
 
-    fn find(&self, needle: &'static [u8], from: usize) -> Option<usize> {
-        let needle = &needle[..needle.len() - 1];
+    fn find(&self, needle: Needle, from: usize) -> Option<usize> {
+        let needle = needle.text();
         let rest = self.0.get(from..)?;
         Some(from + rest.windows(needle.len()).position(|window| window == needle)?)
     }
@@ -61,10 +98,10 @@ impl Search for PortableSearch<'_> {
     }
 }
 
-/// A field that rules single events out by, and the ends of the keys that it may stand under, NUL-terminated.
+/// A field that rules single events out by, and the ends of the keys that it may stand under.
 struct Anchor {
     field: &'static str,
-    keys: [(&'static [u8], &'static [Dialect]); 2],
+    keys: [(Needle, &'static [Dialect]); 2],
 }
 
 /// The endings leave out the first letter, so that raw CloudTrail's key and Sentinel's are found by one search. A key of
@@ -72,19 +109,25 @@ struct Anchor {
 const ANCHORS: [Anchor; 2] = [
     Anchor {
         field: "event.action",
-        keys: [(b"ventName\0", &[Dialect::CloudTrail, Dialect::Sentinel]), (b"action\0", &[Dialect::Ecs])],
+        keys: [
+            (Needle::new(b"ventName\0"), &[Dialect::CloudTrail, Dialect::Sentinel]),
+            (Needle::new(b"action\0"), &[Dialect::Ecs]),
+        ],
     },
     Anchor {
         field: "event.provider",
-        keys: [(b"ventSource\0", &[Dialect::CloudTrail, Dialect::Sentinel]), (b"provider\0", &[Dialect::Ecs])],
+        keys: [
+            (Needle::new(b"ventSource\0"), &[Dialect::CloudTrail, Dialect::Sentinel]),
+            (Needle::new(b"provider\0"), &[Dialect::Ecs]),
+        ],
     },
 ];
 
 /// How many places of one needle are looked at: far more than any event has that nobody has stuffed.
 const MAX_PLACES: usize = 64;
 
-/// An escape that may spell a letter; a NUL behind it.
-const UNICODE_ESCAPE: &[u8] = b"\\u00\0";
+/// An escape that may spell a letter.
+const UNICODE_ESCAPE: Needle = Needle::new(b"\\u00\0");
 
 /// What rejects records for one set of rules.
 #[derive(Debug, Default)]
@@ -95,18 +138,62 @@ pub struct Prefilter {
     pass_all: bool,
     /// Whether the event may stand in the record as JSON text.
     reads_text: bool,
+    /// Whether a record as CloudTrail writes it holds no event in ECS, so that no key of that dialect is looked for.
+    tells_raw: bool,
 }
+
+/// What a record as CloudTrail writes it begins with; the version follows.
+const RAW_RECORD: &[u8] = b"{\"eventVersion\":\"";
 
 #[derive(Debug)]
 struct Group {
-    keys: Vec<&'static [u8]>,
+    keys: Vec<Needle>,
+    /// Those of the ECS dialect.
+    ecs_keys: Vec<Needle>,
     tests: Vec<Comparison>,
+    first_bytes: FirstBytes,
+}
+
+/// The bytes that a text which one of the tests accepts may begin with; a bit each.
+#[derive(Debug)]
+struct FirstBytes([u32; 8]);
+
+impl FirstBytes {
+    fn of(tests: &[Comparison]) -> FirstBytes {
+        let mut bytes = FirstBytes([0; 8]);
+        for Comparison { test, ignore_case, .. } in tests {
+            let literal = match test {
+                Test::Equals(literal) => literal.as_bytes(),
+                Test::Wildcard(parts) => parts.first().map_or(&[][..], |part| part.as_bytes()),
+                Test::Exists | Test::Range(..) | Test::Cidr(_) => &[],
+            };
+            match (literal.first(), ignore_case) {
+                (None, _) => bytes.0 = [u32::MAX; 8],
+                (Some(first), false) => bytes.add(*first),
+                (Some(first), true) => {
+                    bytes.add(first.to_ascii_lowercase());
+                    bytes.add(first.to_ascii_uppercase());
+                }
+            }
+        }
+        bytes
+    }
+
+    fn add(&mut self, byte: u8) {
+        self.0[usize::from(byte >> 5)] |= 1 << (byte & 31);
+    }
+
+    fn has(&self, byte: u8) -> bool {
+        self.0[usize::from(byte >> 5)] >> (byte & 31) & 1 == 1
+    }
 }
 
 impl Prefilter {
     /// The prefilter of a pack: each rule goes by the first anchor that its query needs.
     pub fn new(pack: &Pack) -> Prefilter {
-        let mut prefilter = Prefilter { reads_text: pack.settings.event_root.is_some(), ..Prefilter::default() };
+        let Settings { event_root, dialect, .. } = &pack.settings;
+        let mut prefilter =
+            Prefilter { reads_text: event_root.is_some(), tells_raw: dialect.is_none(), ..Prefilter::default() };
         let mut groups: Vec<(usize, Vec<Comparison>)> = Vec::new();
         for rule in &pack.rules {
             let needed = ANCHORS.iter().enumerate().find_map(|(at, anchor)| {
@@ -123,13 +210,17 @@ impl Prefilter {
                 },
             }
         }
-        let dialect = pack.settings.dialect;
-        let may_occur = |dialects: &[Dialect]| dialect.is_none_or(|only| dialects.contains(&only));
         prefilter.groups = groups
             .into_iter()
             .map(|(at, tests)| {
-                let keys = ANCHORS[at].keys.iter().filter(|(_, dialects)| may_occur(dialects)).map(|(key, _)| *key);
-                Group { keys: keys.collect(), tests }
+                let of = |is_ecs: bool| {
+                    let keys = ANCHORS[at].keys.iter().filter(|(_, dialects)| {
+                        dialect.is_none_or(|only| dialects.contains(&only))
+                            && dialects.contains(&Dialect::Ecs) == is_ecs
+                    });
+                    keys.map(|(key, _)| *key).collect()
+                };
+                Group { keys: of(false), ecs_keys: of(true), first_bytes: FirstBytes::of(&tests), tests }
             })
             .collect();
         prefilter
@@ -137,19 +228,35 @@ impl Prefilter {
 
     /// Whether any rule can match the record.
     pub fn is_candidate(&self, record: &impl Search) -> bool {
+        let is_raw = self.tells_raw && says_version(record.bytes());
         self.pass_all
-            || self.groups.iter().any(|group| group.may_accept(record))
+            || self.groups.iter().any(|group| group.may_accept(record, is_raw))
             || (!self.groups.is_empty() && self.hides_a_key(record))
     }
 }
 
+/// Whether the record begins as CloudTrail writes it: with a version, which is not empty.
+fn says_version(record: &[u8]) -> bool {
+    let Some((begin, version)) = record.split_at_checked(RAW_RECORD.len()) else { return false };
+    same(begin, RAW_RECORD) && version.first().is_some_and(|first| *first != b'"')
+}
+
 impl Group {
-    fn may_accept(&self, record: &impl Search) -> bool {
-        self.keys.iter().any(|key| any_behind(record, key, |rest| self.may_accept_behind(rest)))
+    fn may_accept(&self, record: &impl Search, is_raw: bool) -> bool {
+        let ecs_keys = if is_raw { &[] } else { &self.ecs_keys[..] };
+        let mut keys = self.keys.iter().chain(ecs_keys);
+        keys.any(|key| any_behind(record, *key, |rest| self.may_accept_behind(rest)))
     }
 
     /// `rest` begins behind what may be a key's last letter.
     fn may_accept_behind(&self, rest: &[u8]) -> bool {
+        // Most records are JSON without white space, and most names begin with another letter than those looked for.
+        if let [b'"', b':', b'"', first, ..] = *rest
+            && first != b'\\'
+            && !self.first_bytes.has(first)
+        {
+            return false;
+        }
         let (_, rest) = split_backslashes(rest);
         let Some(rest) = rest.strip_prefix(b"\"") else { return false };
         let Some(rest) = skip_white_space(rest).strip_prefix(b":") else { return false };
@@ -197,11 +304,11 @@ impl Prefilter {
 
 /// Whether `decides` says so of what follows one of the places where the record holds the needle. Having seen
 /// [`MAX_PLACES`] it is taken to: a host may look at the whole rest of the record for each.
-fn any_behind(record: &impl Search, needle: &'static [u8], mut decides: impl FnMut(&[u8]) -> bool) -> bool {
+fn any_behind(record: &impl Search, needle: Needle, mut decides: impl FnMut(&[u8]) -> bool) -> bool {
     let mut from = 0;
     for _ in 0..MAX_PLACES {
         let Some(at) = record.find(needle, from) else { return false };
-        from = at + needle.len() - 1;
+        from = at + needle.text().len();
         if decides(&record.bytes()[from..]) {
             return true;
         }
@@ -298,7 +405,7 @@ mod tests {
             fn bytes(&self) -> &[u8] {
                 self.0.bytes()
             }
-            fn find(&self, needle: &'static [u8], from: usize) -> Option<usize> {
+            fn find(&self, needle: Needle, from: usize) -> Option<usize> {
                 self.1.set(self.1.get() + 1);
                 self.0.find(needle, from)
             }

@@ -129,6 +129,9 @@ pub(crate) const fn markers(dialect: Dialect) -> [&'static str; 2] {
     }
 }
 
+/// The key that CloudTrail's own records begin with, at their root.
+pub(crate) const EVENT_VERSION: &str = "eventVersion";
+
 /// The dataset of Elastic's AWS integration.
 pub(crate) const DATASET: &str = "aws.cloudtrail";
 

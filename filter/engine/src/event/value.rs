@@ -9,7 +9,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::ControlFlow;
 
-use super::json::{self, Cursor};
+use super::json;
 
 /// How deep arrays inside arrays are followed; deeper values do not exist for rules. CloudTrail nests none.
 const MAX_ARRAY_DEPTH: usize = 4;
@@ -65,11 +65,7 @@ fn each_at_depth<'a>(
 /// The JSON texts of an array's elements; none if `json` is no array.
 pub(crate) fn elements(json: &str) -> Vec<&str> {
     let mut elements = Vec::new();
-    let read = Cursor::new(json).array(|cursor| {
-        elements.push(cursor.value()?);
-        Ok(())
-    });
-    if read.is_err() {
+    if json::elements(json, |element| elements.push(element)).is_none() {
         elements.clear();
     }
     elements
@@ -78,14 +74,12 @@ pub(crate) fn elements(json: &str) -> Vec<&str> {
 /// The JSON text of an object's member, the last one of several; `None` if there is none or `json` is no object.
 pub(crate) fn member<'a>(json: &'a str, name: &str) -> Option<&'a str> {
     let mut found = None;
-    let read = Cursor::new(json).object(|cursor, key| {
-        let value = cursor.value()?;
-        if json::decode(key).is_some_and(|key| key == name) {
+    json::members(json, |key, value| {
+        if key == name {
             found = Some(value);
         }
-        Ok(())
-    });
-    read.ok().and(found)
+    })?;
+    found
 }
 
 /// What `json` holds if it is text that is itself JSON, as Sentinel keeps objects, or `json` itself.
