@@ -17,6 +17,7 @@ build: module ## The module (target/firstseen.wasm) and the host program (target
 
 module:
 	./scripts/build-module
+	./scripts/build-module --portable
 
 demo: build ## Replay a made-up week of CloudTrail and show its alerts
 	$(FIRSTSEEN) sample > target/sample.ndjson

@@ -215,6 +215,7 @@ impl Case {
             Box::new(Guest::new(&pack, Calls::Fluent(Generation::Leaking))),
             Box::new(Guest::new(&pack, Calls::Fluent(Generation::InstancePerChunk(1)))),
             Box::new(Guest::new(&pack, Calls::Lean)),
+            Box::new(Guest::portable(&pack)),
         ];
         let mut failures = Vec::new();
         for (number, event) in (1..).zip(&self.event) {

@@ -21,16 +21,23 @@ mod fluent_bit;
 /// The Fluent Bit examples in a real Fluent Bit.
 mod fluent_bit_started;
 
+/// The other Fluent Bit examples in a real Fluent Bit.
+mod fluent_bit_pipelines;
+
 /// The example of a configuration directory.
 mod rules;
+
+/// The operator's page.
+const README: &str = "README.md";
 
 #[test]
 fn every_file_is_loaded_by_a_test() {
     let mut files = Vec::new();
     collect_files(&directory(), &mut files);
     files.sort();
-    let mut expected =
-        [fluent_bit::CLASSIC, fluent_bit::YAML, fluent_bit::PARSERS, rules::SETTINGS, rules::OWN_RULE].map(path_of);
+    let first = [fluent_bit::CLASSIC, fluent_bit::YAML, fluent_bit::PARSERS, rules::SETTINGS, rules::OWN_RULE, README];
+    let mut expected: Vec<PathBuf> =
+        first.iter().chain(&fluent_bit_pipelines::FILES).map(|file| path_of(file)).collect();
     expected.sort();
     assert_eq!(files, expected);
 }

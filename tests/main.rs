@@ -40,5 +40,8 @@ mod tending;
 /// What the module asks of its host and offers it: imports, exports, features, size.
 mod module_contract;
 
+/// The fuel a record takes, held against a baseline.
+mod fuel;
+
 /// Every file below `config-examples/` is loaded and does what its comments say, in a real Fluent Bit where there is one.
 mod config_examples;

@@ -155,6 +155,14 @@ impl Guest {
         Guest::start(new_directory(), calls)
     }
 
+    /// The build that imports nothing but WASI.
+    pub(crate) fn portable(pack: &Pack) -> Guest {
+        let directory = new_directory();
+        std::fs::write(directory.join("firstseen.pack"), pack::encode(pack)).expect("the pack is written");
+        let instance = portable_module().instantiate(Some(&directory)).expect("the module starts");
+        Guest { instance, calls: Calls::Fluent(Generation::Current), directory }
+    }
+
     fn start(directory: PathBuf, calls: Calls) -> Guest {
         let instance = module().instantiate(Some(&directory)).expect("the module starts");
         let instance = match calls {
@@ -209,19 +217,31 @@ pub(crate) fn module_file() -> PathBuf {
     }
 }
 
+/// The file of the build that imports nothing but WASI, which stands beside the other.
+pub(crate) fn portable_module_file() -> PathBuf {
+    module_file().with_file_name("firstseen-portable.wasm")
+}
+
 /// The compiled module, the same for all tests.
 pub(crate) fn module() -> &'static Module {
     static MODULE: OnceLock<Module> = OnceLock::new();
-    MODULE.get_or_init(|| {
-        let file = module_file();
-        let bytes = std::fs::read(&file).unwrap_or_else(|error| {
-            panic!(
-                "{} cannot be read ({error}): run scripts/build-module, or name the module in FIRSTSEEN_MODULE",
-                file.display()
-            )
-        });
-        Module::compile(&bytes, &Options::default()).expect("the module compiles")
-    })
+    MODULE.get_or_init(|| compiled_module(&module_file()))
+}
+
+fn portable_module() -> &'static Module {
+    static MODULE: OnceLock<Module> = OnceLock::new();
+    MODULE.get_or_init(|| compiled_module(&portable_module_file()))
+}
+
+fn compiled_module(file: &Path) -> Module {
+    let bytes = std::fs::read(file).unwrap_or_else(|error| {
+        panic!(
+            "{} cannot be read ({error}): run make module, or name the module in FIRSTSEEN_MODULE, with \
+             firstseen-portable.wasm beside it",
+            file.display()
+        )
+    });
+    Module::compile(&bytes, &Options::default()).expect("the module compiles")
 }
 
 /// The built-in rules with the operator's settings and rules.

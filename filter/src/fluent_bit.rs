@@ -11,7 +11,8 @@ use firstseen_engine::{Engine, Outcome};
 use once_cell::unsync::OnceCell;
 
 use crate::memory::InputMemory;
-use crate::search::HostSearch;
+#[cfg(not(feature = "portable"))]
+use crate::search::{self, HostSearch};
 use crate::{start, wasi};
 
 /// What a host reads as the empty text: the record is dropped.
@@ -52,6 +53,9 @@ struct Filter {
 impl Filter {
     /// The filter; `None`, after a line on stderr, if there is none to start.
     fn start() -> Option<Filter> {
+        #[cfg(not(feature = "portable"))]
+        search::call_each_import();
+        wasi::call_each_import();
         match start::engine() {
             Ok(engine) => {
                 let mut filter = Filter { engine, output: Vec::new(), said_msgpack: false };
@@ -124,6 +128,8 @@ fn answer(sec: u32, nsec: u32, place: *const u8, len: usize, others: Others) -> 
     let Module { input, filter } = MODULE.get();
     input.called();
     let Some((record, nul_follows)) = input.written(place, len) else { return place };
+    #[cfg(feature = "portable")]
+    let _ = nul_follows;
     filter.get_or_init(Filter::start);
     let Some(Some(filter)) = filter.get_mut() else { return place };
     let Filter { engine, output, said_msgpack } = filter;
@@ -136,10 +142,13 @@ fn answer(sec: u32, nsec: u32, place: *const u8, len: usize, others: Others) -> 
 
     let arrival = i64::from(sec) * 1000 + i64::from(nsec / 1_000_000);
     output.clear();
+    #[cfg(not(feature = "portable"))]
     let outcome = match HostSearch::new(record, nul_follows) {
         Some(search) => engine.process_searched(&search, arrival, output),
         None => engine.process_searched(&PortableSearch(record), arrival, output),
     };
+    #[cfg(feature = "portable")]
+    let outcome = engine.process_searched(&PortableSearch(record), arrival, output);
     filter.pass_on_notices();
     match (outcome, others) {
         (Outcome::Untouched | Outcome::Annotated { alerts: 0 }, Others::Drop) => EMPTY.as_ptr(),

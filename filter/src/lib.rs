@@ -8,7 +8,7 @@
 //!
 //! | name | does |
 //! |---|---|
-//! | `_initialize()` | loads `firstseen.pack` from the directory that is file descriptor 3, or else the built-in rules, and the history of `firstseen.state`; traps, after a line on stderr, if the pack cannot be used, or if there are settings or rules but no pack |
+//! | `_initialize()` | calls each import once, so that a host which lacks one does not start; loads `firstseen.pack` from the directory that is file descriptor 3, or else the built-in rules, and the history of `firstseen.state`; traps, after a line on stderr, if the pack cannot be used, or if there are settings or rules but no pack |
 //! | `malloc(len) -> ptr` | memory for a tag or a record; 0 if it is too large, or there is none |
 //! | `free(ptr)` | gives it back; once |
 //! | `firstseen(tag, tag_len, sec, nsec, record, record_len) -> ptr` | the record, with its alerts if it raises any |
@@ -21,8 +21,11 @@
 //!   frees does not make memory grow. What is given between two calls stays apart.
 //! - C4: the answer is NUL-terminated. It is the record's own pointer, or stands in memory of the module's own until the
 //!   next call.
-//! - C5: the imports of [`search`] and [`wasi`] do what their C and WASI namesakes do, and touch no other memory than those
+//! - C5: the imports of `search` and [`wasi`] do what their C and WASI namesakes do, and touch no other memory than those
 //!   would.
+//!
+//! With the feature `portable` the module imports WASI only, and searches by itself: for hosts without C's `strstr` and
+//! `memchr`.
 //!
 //! After `_initialize`, nothing traps but the exhaustion of memory, and of a host's stack that is smaller than Fluent Bit's
 //! default of 8 KB; a record that cannot be read is handed back. After a trap the next call is served as if there had been
@@ -41,7 +44,7 @@ pub mod memory;
 // The rest stands on imports that only a host of the module provides.
 #[cfg(any(target_arch = "wasm32", clippy, doc))]
 mod fluent_bit;
-#[cfg(any(target_arch = "wasm32", clippy, doc))]
+#[cfg(all(any(target_arch = "wasm32", clippy, doc), not(feature = "portable")))]
 mod search;
 #[cfg(any(target_arch = "wasm32", clippy, doc))]
 mod start;

@@ -135,6 +135,30 @@ unsafe extern "C" {
     ) -> i32;
 }
 
+/// Calls each import once, to no effect. A host that lacks one must not start; without this it would go on until it is needed,
+/// and lose the record that needs it.
+pub(crate) fn call_each_import() {
+    const NO_FILE: i32 = -1;
+    let mut number = 0;
+    let mut fd = 0;
+    let mut stat = FileStat::default();
+    let mut byte = 0u8;
+    let vec = IoVec { start: &raw const byte, len: 0 };
+    let name = "-";
+    // SAFETY: C5. No file has this number, so that nothing is done; all that is pointed at is readable and writable for its
+    // length all the same.
+    unsafe {
+        fd_write(NO_FILE, &raw const vec, 1, &raw mut number);
+        fd_read(NO_FILE, &raw const vec, 1, &raw mut number);
+        fd_close(NO_FILE);
+        fd_filestat_get(NO_FILE, &raw mut stat);
+        fd_datasync(NO_FILE);
+        path_rename(NO_FILE, name.as_ptr(), name.len(), NO_FILE, name.as_ptr(), name.len());
+        path_open(NO_FILE, 0, name.as_ptr(), name.len(), 0, rights::FD_READ, 0, 0, &raw mut fd);
+        random_get(&raw mut byte, 1);
+    }
+}
+
 /// Fills the bytes at random, as only the system can.
 pub(crate) fn random(bytes: &mut [u8]) -> Result<(), Errno> {
     // SAFETY: C5. The bytes are writable for their whole length.

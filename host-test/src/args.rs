@@ -26,6 +26,8 @@ pub(crate) enum Command {
     State(State),
     /// DIR/firstseen.toml and DIR/rules/*.toml to DIR/firstseen.pack, which the module loads
     Compile(Compile),
+    /// Reads Fluent Bit's configurations and tells, before it starts, what would go wrong with firstseen's filters
+    Check(CheckFilters),
     /// Rule files
     #[command(subcommand)]
     Rules(Rules),
@@ -154,6 +156,14 @@ pub(crate) struct Check {
     /// Rule files (*.toml), directories of them, configuration directories, or a firstseen.toml with its directory's rules
     #[arg(value_name = "PATH", required = true)]
     pub(crate) paths: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckFilters {
+    /// Configurations, each of one Fluent Bit: in YAML if the name ends in .yaml or .yml, else in the classic format. Relative
+    /// paths in them are those of Fluent Bit's working directory: run this in the same
+    #[arg(value_name = "FLUENT_BIT_CONFIG", required = true)]
+    pub(crate) files: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -10,6 +10,7 @@ use firstseen_engine::storage::STATE_FILE;
 
 pub(crate) mod baseline;
 pub(crate) mod bench;
+pub(crate) mod check;
 pub(crate) mod compile;
 pub(crate) mod replay;
 pub(crate) mod run;

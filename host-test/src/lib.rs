@@ -5,10 +5,12 @@
 
 pub mod alerts;
 pub mod configuration;
+pub mod fluent_bit_configuration;
 pub mod guest;
 pub mod history_file;
 pub mod input;
 pub mod json_text;
+pub mod measured;
 pub mod module_file;
 pub mod native_search;
 pub mod sample;

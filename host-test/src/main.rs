@@ -34,6 +34,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Baseline(args) => commands::baseline::run(&args),
         Command::State(command) => commands::state::run(&command),
         Command::Compile(args) => commands::compile::run(&args),
+        Command::Check(args) => commands::check::run(&args),
         Command::Rules(Rules::Check(args)) => commands::compile::check(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Sample(args) => commands::sample::run(&args),

@@ -26,13 +26,13 @@ const DEADLINE: Duration = Duration::from_secs(60);
 const PLUGINS: [&str; 4] = ["tail", "geoip2", "wasm", "stdout"];
 
 /// What `filter_geoip2` writes the organisation under in the examples.
-const ORGANIZATION: &str = "source.as.organization.name";
+pub(super) const ORGANIZATION: &str = "source.as.organization.name";
 
 /// What the output `stdout` adds to each record.
 const DATE: &str = "date";
 
 /// The program, or why there is none to try.
-fn fluent_bit() -> Result<PathBuf, String> {
+pub(super) fn fluent_bit(plugins: &[&str]) -> Result<PathBuf, String> {
     let program = match env::var_os("FLUENT_BIT") {
         Some(program) => PathBuf::from(program),
         None => {
@@ -47,10 +47,16 @@ fn fluent_bit() -> Result<PathBuf, String> {
     let help = help.unwrap_or_else(|error| panic!("{} cannot be started: {error}", program.display())).stdout;
     let help = String::from_utf8_lossy(&help);
     let has = |plugin: &str| help.lines().any(|line| line.split_whitespace().next() == Some(plugin));
-    match PLUGINS.into_iter().find(|plugin| !has(plugin)) {
+    match plugins.iter().find(|plugin| !has(plugin)) {
         Some(plugin) => Err(format!("{} has no plugin {plugin}", program.display())),
         None => Ok(program),
     }
+}
+
+/// Says that an example was not tried. What `eprintln` prints is shown only for tests that fail.
+pub(super) fn say_skipped(example: &str, why: &str) {
+    let line = format!("skipped: {example} in a real Fluent Bit: {why}\n");
+    io::stderr().write_all(line.as_bytes()).expect("standard error");
 }
 
 /// An example made ready in a directory of its own.
@@ -76,12 +82,10 @@ struct Ended {
 impl Prepared {
     /// `None`, with a line on the standard error, if there is no Fluent Bit to try.
     fn new(example: &str, records: &[Value]) -> Option<Prepared> {
-        let program = match fluent_bit() {
+        let program = match fluent_bit(&PLUGINS) {
             Ok(program) => program,
             Err(why) => {
-                // What `eprintln` prints is shown only for tests that fail.
-                let line = format!("skipped: {example} in a real Fluent Bit: {why}\n");
-                io::stderr().write_all(line.as_bytes()).expect("standard error");
+                say_skipped(example, &why);
                 return None;
             }
         };

@@ -30,7 +30,7 @@ use alloc::vec::Vec;
 use crate::event::value::Value;
 use crate::predicate;
 use crate::rule::{Comparison, Dialect, FieldRef, Pack, Predicate, Settings, Test};
-use crate::words::same;
+use crate::words::{position, same};
 
 /// A record's bytes, and how to search them: by the host's routines where there are any.
 pub trait Search {
@@ -87,14 +87,21 @@ impl Search for PortableSearch<'_> {
         self.0
     }
 
-    fn find(&self, needle: Needle, from: usize) -> Option<usize> {
+    fn find(&self, needle: Needle, mut from: usize) -> Option<usize> {
+        let before = needle.capital().unwrap_or(0);
         let needle = needle.text();
-        let rest = self.0.get(from..)?;
-        Some(from + rest.windows(needle.len()).position(|window| window == needle)?)
+        let sought = *needle.get(before)?;
+        loop {
+            let start = position(self.0, sought, from.checked_add(before)?)? - before;
+            if self.0.get(start..)?.starts_with(needle) {
+                return Some(start);
+            }
+            from = start + 1;
+        }
     }
 
     fn contains(&self, byte: u8) -> bool {
-        self.0.contains(&byte)
+        position(self.0, byte, 0).is_some()
     }
 }
 

@@ -11,6 +11,24 @@ pub(crate) fn first_word(bytes: &[u8]) -> u64 {
     }
 }
 
+const ONES: u64 = u64::from_le_bytes([1; 8]);
+const HIGH: u64 = ONES << 7;
+
+/// Where the byte is, at or after `from`.
+pub(crate) fn position(text: &[u8], byte: u8, from: usize) -> Option<usize> {
+    let mut at = from;
+    while let Some(word) = text.get(at..at.wrapping_add(8)).and_then(<[u8]>::first_chunk) {
+        // What is sought becomes 0; the lowest high bit that is set is that of the first such byte.
+        let word = u64::from_le_bytes(*word) ^ (ONES * u64::from(byte));
+        let found = word.wrapping_sub(ONES) & !word & HIGH;
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    Some(at + text.get(at..)?.iter().position(|other| *other == byte)?)
+}
+
 /// Whether both are the same bytes.
 pub(crate) fn same(mut a: &[u8], mut b: &[u8]) -> bool {
     if a.len() != b.len() {
@@ -28,8 +46,6 @@ pub(crate) fn same(mut a: &[u8], mut b: &[u8]) -> bool {
 /// Where, from `at` on, the first quote, backslash or control character is, or the text ends.
 #[inline(always)]
 pub(crate) fn plain_end(text: &[u8], mut at: usize) -> usize {
-    const ONES: u64 = u64::from_le_bytes([1; 8]);
-    const HIGH: u64 = ONES << 7;
     while let Some(word) = text.get(at..at.wrapping_add(8)).and_then(<[u8]>::first_chunk) {
         // Subtracting sets the high bit of a byte that was smaller, if it was not set before. Bytes behind the first such one
         // may be wrong, which does not matter. With bit 1 turned over, the quote (0x22) is the one behind the control
@@ -76,6 +92,13 @@ mod tests {
                 other.replace_range(at..=at, "c");
                 prop_assert!(!same(a.as_bytes(), other.as_bytes()));
             }
+        }
+
+        #[test]
+        fn bytes_are_found_where_they_are(text in "[ab\\x00\\x7f-\\xff]{0,40}", byte in prop::sample::select(b"abc\x00\x7f\xc3".to_vec()), from in 0usize..45) {
+            let bytes = text.as_bytes();
+            let naive = (from..bytes.len()).find(|at| bytes[*at] == byte);
+            prop_assert_eq!(position(bytes, byte, from), naive);
         }
 
         #[test]

@@ -5,41 +5,31 @@
 //! memory after a million calls; what a history costs in memory, on disk and to open, and how fast a baseline teaches it.
 //! Bounds: one thread; state files are in the system's temporary directory. Not here: reading input.
 
-use std::hint::black_box;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use firstseen::guest::{Answer, Entry, Generation, Instance, Module, Options};
+use firstseen::guest::{Generation, Module, Options};
 use firstseen::history_file::{self, HistoryFile};
+use firstseen::measured::{Calls, KINDS, Kind, Records, WAYS, call, fuel_per_record, prepared};
 use firstseen::module_file;
-use firstseen::sample::{self, Call, Caller, Random};
 use firstseen_engine::new_terms::fingerprint::EventHash;
 use firstseen_engine::new_terms::history::History;
 use firstseen_engine::new_terms::history::owner::Purpose;
 use serde::Serialize;
-use tempfile::TempDir;
 
 use crate::args;
 use crate::commands::baseline::{self, Speed};
 use crate::commands::grouped;
 use crate::commands::standard_output::StandardOutput;
 
-const TAG: &[u8] = b"aws.cloudtrail";
-
-/// What records are filled up to, in bytes.
-const RECORD_SIZE: usize = 1500;
-
 /// Measured rounds of each line; the median counts.
 const ROUNDS: usize = 5;
 
 /// Records between two looks at the clock.
 const BATCH: u64 = 256;
-
-/// Records that fuel is counted over, after as many to warm up.
-const FUEL_RECORDS: u64 = 1000;
 
 /// Calls before the guest's memory is looked at.
 const MEMORY_CALLS: u64 = 1_000_000;
@@ -49,28 +39,6 @@ const TUPLES: [u32; 2] = [10_000, 1_000_000];
 
 /// How much NDJSON a baseline is taught from, in bytes; one record in a hundred matches.
 const BASELINE_BYTES: usize = 300_000_000;
-
-/// The digits in a record that are counted up: in the event's id, so that no record is taken for a redelivery, and in an
-/// alerting record's identity.
-const DIGITS: &str = "00000000";
-
-/// A kind of record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// No rule asks for it.
-    Uninteresting,
-    /// A rule matches, and the tuple is known.
-    Known,
-    /// A rule matches, and the identity is a new one.
-    Alerting,
-}
-
-/// A way to call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Calls {
-    FluentBit,
-    Lean,
-}
 
 /// One line of the table.
 #[derive(Debug, Serialize)]
@@ -110,24 +78,22 @@ pub(crate) fn run(args: &args::Bench) -> anyhow::Result<ExitCode> {
     let bytes = module_file::read(args.module.as_deref())?;
     let module = module_file::load(args.module.as_deref(), &Options::default())?;
     let counting = module_file::load(args.module.as_deref(), &Options { fuel: true })?;
-    let kinds = [Kind::Uninteresting, Kind::Known, Kind::Alerting];
-    let ways = [Calls::FluentBit, Calls::Lean];
-    let round = Duration::from_secs_f64(args.seconds / (kinds.len() * ways.len() * ROUNDS) as f64);
+    let round = Duration::from_secs_f64(args.seconds / (KINDS.len() * WAYS.len() * ROUNDS) as f64);
     let mut lines = Vec::new();
-    for kind in kinds {
-        for calls in ways {
+    for kind in KINDS {
+        for calls in WAYS {
             let nanoseconds = nanoseconds_per_record(&module, kind, calls, round)?;
             lines.push(Line {
                 records: kind.name(),
                 calls: calls.name(),
                 records_per_second: 1e9 / nanoseconds,
                 nanoseconds_per_record: nanoseconds,
-                fuel_per_record: fuel_per_record(&counting, kind, calls)?,
+                fuel_per_record: fuel_per_record(&counting, kind, calls, tempfile::tempdir()?.path())?,
             });
         }
     }
     let report = Report {
-        record_bytes: Records::new(Kind::Uninteresting).text.len(),
+        record_bytes: Records::new(Kind::Uninteresting).next().len(),
         lines,
         module_bytes: bytes.len(),
         memory_calls: MEMORY_CALLS,
@@ -148,118 +114,10 @@ pub(crate) fn run(args: &args::Bench) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-impl Kind {
-    fn name(self) -> &'static str {
-        match self {
-            Kind::Uninteresting => "uninteresting",
-            Kind::Known => "matching, known",
-            Kind::Alerting => "alerting",
-        }
-    }
-}
-
-impl Calls {
-    fn name(self) -> &'static str {
-        match self {
-            Calls::FluentBit => "Fluent Bit's",
-            Calls::Lean => "lean",
-        }
-    }
-}
-
-/// Records of one kind: a text, and the places of the digits that are counted up.
-struct Records {
-    text: Vec<u8>,
-    counters: Vec<usize>,
-    next: u64,
-}
-
-impl Records {
-    fn new(kind: Kind) -> Self {
-        let name = match kind {
-            Kind::Alerting => format!("user-{DIGITS}"),
-            _ => "ci-deploy".to_owned(),
-        };
-        let mut call = Call {
-            time: sample::START,
-            caller: &Caller::User { name },
-            service: if kind == Kind::Uninteresting { "ec2" } else { "sts" },
-            name: if kind == Kind::Uninteresting { "DescribeInstances" } else { "GetCallerIdentity" },
-            address: "198.51.100.20",
-            organization: Some("Example Broadband"),
-            user_agent: "Boto3/1.36.3 md/Botocore#1.36.3 ua/2.0 os/linux#6.1.119 lang/python#3.11.6",
-            request: r#"{"padding":""}"#.to_owned(),
-            response: "null".to_owned(),
-            error: None,
-            read_only: true,
-        };
-        let bare = sample::record(&call, &mut Random::new(1)).len();
-        let padding = "instance ".repeat(RECORD_SIZE / 9 + 1);
-        call.request = format!(r#"{{"padding":"{}"}}"#, &padding[..RECORD_SIZE.saturating_sub(bare)]);
-        let text = sample::record(&call, &mut Random::new(1)).into_bytes();
-        let mut counters: Vec<usize> =
-            memchr::memmem::find_iter(&text, &format!("user-{DIGITS}")).map(|at| at + "user-".len()).collect();
-        let id = "\"eventID\":\"";
-        counters.extend(memchr::memmem::find(&text, id.as_bytes()).map(|at| at + id.len()));
-        Records { text, counters, next: 0 }
-    }
-
-    /// The next record.
-    fn next(&mut self) -> &[u8] {
-        self.next += 1;
-        let mut rest = self.next;
-        let mut digits = [0; DIGITS.len()];
-        for digit in digits.iter_mut().rev() {
-            *digit = b'0' + (rest % 10) as u8;
-            rest /= 10;
-        }
-        for &at in &self.counters {
-            self.text[at..at + DIGITS.len()].copy_from_slice(&digits);
-        }
-        &self.text
-    }
-}
-
-/// Gives the module one record; whether it came back changed.
-fn call(instance: &mut Instance, calls: Calls, record: &[u8]) -> anyhow::Result<bool> {
-    // The event's own time as the arrival time.
-    let sec = (sample::START / 1000) as u32;
-    Ok(match calls {
-        Calls::FluentBit => {
-            matches!(black_box(instance.call(Entry::Firstseen, TAG, sec, 0, record)?), Answer::Changed(_))
-        }
-        Calls::Lean => {
-            matches!(black_box(instance.call_lean(Entry::Firstseen, TAG, sec, 0, record)?), Answer::Changed(_))
-        }
-    })
-}
-
-/// An instance that knows the identity of [`Kind::Known`], and the records to give it.
-fn prepared(module: &Module, kind: Kind, calls: Calls, directory: &TempDir) -> anyhow::Result<(Instance, Records)> {
-    let mut instance = module.instantiate_captured(Some(directory.path()))?;
-    let mut records = Records::new(kind);
-    let first = call(&mut instance, calls, records.next())?;
-    let second = call(&mut instance, calls, records.next())?;
-    let expected = match kind {
-        Kind::Uninteresting => [false, false],
-        Kind::Known => [true, false],
-        Kind::Alerting => [true, true],
-    };
-    if [first, second] != expected {
-        tracing::warn!(
-            "{}: this module tags the first two records {:?}, where the built-in rules would {:?}",
-            kind.name(),
-            [first, second],
-            expected
-        );
-    }
-    Ok((instance, records))
-}
-
 /// The median of the rounds.
 fn nanoseconds_per_record(module: &Module, kind: Kind, calls: Calls, round: Duration) -> anyhow::Result<f64> {
     let directory = tempfile::tempdir()?;
-    let (mut instance, mut records) = prepared(module, kind, calls, &directory)?;
+    let (mut instance, mut records) = prepared(module, kind, calls, directory.path())?;
     let mut measured = Vec::new();
     for _ in 0..ROUNDS {
         let start = Instant::now();
@@ -276,27 +134,13 @@ fn nanoseconds_per_record(module: &Module, kind: Kind, calls: Calls, round: Dura
     Ok(measured[ROUNDS / 2])
 }
 
-fn fuel_per_record(counting: &Module, kind: Kind, calls: Calls) -> anyhow::Result<u64> {
-    let directory = tempfile::tempdir()?;
-    let (mut instance, mut records) = prepared(counting, kind, calls, &directory)?;
-    let mut run = |instance: &mut Instance| -> anyhow::Result<u64> {
-        for _ in 0..FUEL_RECORDS {
-            call(instance, calls, records.next())?;
-        }
-        Ok(instance.fuel_consumed().unwrap_or(0))
-    };
-    let before = run(&mut instance)?;
-    let after = run(&mut instance)?;
-    Ok((after - before) / FUEL_RECORDS)
-}
-
 /// The size of the guest's memory after a million calls, of which every tenth matches and every hundredth is twice as long.
 fn memory_after_calls(module: &Module, generation: Generation) -> anyhow::Result<usize> {
     let directory = tempfile::tempdir()?;
     let mut instance = module.instantiate_captured(Some(directory.path()))?.with_generation(generation);
     let mut uninteresting = Records::new(Kind::Uninteresting);
     let mut known = Records::new(Kind::Known);
-    let long = [uninteresting.text.clone(), uninteresting.text.clone()].concat();
+    let long = uninteresting.next().repeat(2);
     for number in 0..MEMORY_CALLS {
         let record = match number {
             _ if number % 100 == 0 => &long,
