@@ -40,6 +40,9 @@ mod tending;
 /// What the module asks of its host and offers it: imports, exports, features, size.
 mod module_contract;
 
+/// What is said when upstream enrichment brings no AS organisation, or other ones than before.
+mod enrichment;
+
 /// The fuel a record takes, held against a baseline.
 mod fuel;
 

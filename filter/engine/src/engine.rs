@@ -10,6 +10,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::alert::{self, Finding, Frame, Group, HistoryState, MAX_ALERTS, NewTuple, Suppressed};
+use crate::enrichment::Enrichment;
+use crate::event::fields::AS_ORGANIZATION;
 use crate::event::timestamp::Millis;
 use crate::event::{EventView, Schema, Texts, UnknownField, output_key};
 use crate::journal::keeper::Keeper;
@@ -34,6 +36,9 @@ pub struct Engine {
     keeper: Option<Keeper>,
     /// The second of the first record whose arrival is known, or 0: since then the history has been learning.
     begun_at: Seconds,
+    /// The field of the AS organisation, if a rule asks for it.
+    organization: Option<FieldRef>,
+    enrichment: Enrichment,
     /// The groups of events that were learned from, to be learned in the order of time.
     learned_groups: Vec<(Seconds, OwnerNumber, Fingerprint)>,
     output_key: String,
@@ -48,6 +53,8 @@ struct LoadedRule {
     frame: Frame,
     tuples: Option<Owned>,
     groups: Option<Owned>,
+    /// Whether it asks for the AS organisation.
+    asks_organization: bool,
 }
 
 /// What of the history belongs to a rule.
@@ -136,6 +143,8 @@ impl Engine {
         let schema = Schema::new(&pack.settings, &pack.fields, history.key().0)?;
         let prefilter = Prefilter::new(&pack);
         let Pack { settings, fields, rules } = pack;
+        let organization = fields.iter().position(|field| field == AS_ORGANIZATION);
+        let organization = organization.and_then(|at| u16::try_from(at).ok()).map(FieldRef);
         let mut loaded = Vec::with_capacity(rules.len());
         for rule in rules {
             let frame = Frame::new(&rule, &fields);
@@ -148,9 +157,15 @@ impl Engine {
             let tuples = tuples.and_then(|terms| owned(Purpose::Tuples, &terms.fields, terms.window_ms));
             let groups = rule.suppression.as_ref();
             let groups = groups.and_then(|groups| owned(Purpose::Groups, &groups.group_by, groups.duration_ms));
-            loaded.push(LoadedRule { rule, frame, tuples, groups });
+            let asks_organization = organization.is_some_and(|field| {
+                predicate::names(&rule.query, field)
+                    || rule.new_terms.as_ref().is_some_and(|terms| terms.fields.contains(&field))
+            });
+            loaded.push(LoadedRule { rule, frame, tuples, groups, asks_organization });
         }
         history.age_out_removed_rules();
+        let enrichment = Enrichment::after(history.enrichment());
+        let loaded_asks = loaded.iter().any(|loaded| loaded.asks_organization);
         Ok(Engine {
             schema,
             prefilter,
@@ -158,6 +173,8 @@ impl Engine {
             history,
             keeper,
             begun_at: 0,
+            organization: organization.filter(|_| loaded_asks),
+            enrichment,
             learned_groups: Vec::new(),
             output_key: settings.output_key,
             warming: settings.warming,
@@ -170,9 +187,9 @@ impl Engine {
         &self.history
     }
 
-    /// What people are to be told of the history's file, once; there may be more than one such thing.
+    /// What people are to be told of the history's file or of enrichment, once; there may be more than one such thing.
     pub fn take_notice(&mut self) -> Option<String> {
-        self.keeper.as_mut().and_then(Keeper::take_notice)
+        self.keeper.as_mut().and_then(Keeper::take_notice).or_else(|| self.enrichment.take_notice())
     }
 
     /// Takes a record that arrived at a time, or at 0 if nobody knows; writes it with its alerts to `out`, if it raises any.
@@ -195,8 +212,12 @@ impl Engine {
         let texts = Texts::default();
         let readable = readable(record);
         let Some(event) = EventView::read(&self.schema, &readable, &texts) else { return Outcome::Untouched };
-        let matching = matching(&self.rules, &event);
+        let Matching { rules: matching, asks_organization } = matching(&self.rules, self.organization, &event);
+        if asks_organization {
+            note_enrichment(&mut self.enrichment, &mut self.history, &event, arrival);
+        }
         if matching.is_empty() {
+            self.commit(arrival);
             return Outcome::Untouched;
         }
         let occurrence = occurrence(&event, record, arrival, self.max_clock_skew, &self.history);
@@ -230,11 +251,20 @@ impl Engine {
             return;
         }
         let at = seconds(arrival).max(1);
+        if let Some(hour) = self.enrichment.end(at) {
+            self.history.set_enrichment(hour);
+            self.commit(arrival);
+        }
         if self.begun_at != 0 && at >= self.begun_at {
             return;
         }
         self.begun_at = at;
         self.history.begin(at);
+        self.commit(arrival);
+    }
+
+    /// Writes what has changed in the history, if it is kept.
+    fn commit(&mut self, arrival: Millis) {
         match &mut self.keeper {
             Some(keeper) => keeper.commit(&mut self.history, seconds(arrival)),
             None => self.history.forget_changes(),
@@ -252,7 +282,7 @@ impl Engine {
         let texts = Texts::default();
         let readable = readable(record);
         let Some(event) = EventView::read(&self.schema, &readable, &texts) else { return };
-        let matching = matching(&self.rules, &event);
+        let matching = matching(&self.rules, None, &event).rules;
         let latest = now.saturating_add(self.max_clock_skew);
         if matching.is_empty() || event.event_time().is_none_or(|time| time > latest) {
             return;
@@ -297,7 +327,7 @@ impl Engine {
         let Some(event) = EventView::read(&self.schema, &readable, &texts) else { return Vec::new() };
         let occurrence = occurrence(&event, record, arrival, self.max_clock_skew, &self.history);
         let mut explanations = Vec::new();
-        for LoadedRule { rule, tuples, groups, .. } in matching(&self.rules, &event) {
+        for LoadedRule { rule, tuples, groups, .. } in matching(&self.rules, None, &event).rules {
             let explain = |owned: &Owned, purpose, values, print| {
                 let owner = self.history.owner(owned.number);
                 Explanation {
@@ -335,8 +365,43 @@ fn readable(record: &[u8]) -> Cow<'_, str> {
     }
 }
 
-fn matching<'r>(rules: &'r [LoadedRule], event: &EventView<'_>) -> Vec<&'r LoadedRule> {
-    rules.iter().filter(|loaded| predicate::matches(&loaded.rule.query, event)).collect()
+/// Takes note of an event that a rule would match if its AS organisation were the right one.
+fn note_enrichment(enrichment: &mut Enrichment, history: &mut History, event: &EventView<'_>, arrival: Millis) {
+    if arrival == 0 {
+        return;
+    }
+    let key = history.key();
+    let label = event.first_as_organization().map(|organization| {
+        let address = event.source_address().unwrap_or_default();
+        history.observe_label(key.print(&[address]), key.print(&[organization]))
+    });
+    if let Some(hour) = enrichment.note(seconds(arrival).max(1), label) {
+        history.set_enrichment(hour);
+    }
+}
+
+/// What the rules make of an event.
+struct Matching<'r> {
+    rules: Vec<&'r LoadedRule>,
+    /// Whether a rule would match with the right AS organisation, or does.
+    asks_organization: bool,
+}
+
+fn matching<'r>(rules: &'r [LoadedRule], organization: Option<FieldRef>, event: &EventView<'_>) -> Matching<'r> {
+    let mut matching = Matching { rules: Vec::new(), asks_organization: false };
+    for loaded in rules {
+        let query = &loaded.rule.query;
+        if let Some(field) = organization.filter(|_| loaded.asks_organization) {
+            if !predicate::may_match(query, event, field) {
+                continue;
+            }
+            matching.asks_organization = true;
+        }
+        if predicate::matches(query, event) {
+            matching.rules.push(loaded);
+        }
+    }
+    matching
 }
 
 fn occurrence<'e>(
@@ -357,7 +422,7 @@ fn occurrence<'e>(
 impl<'r> Findings<'r> {
     /// Adds what the event would alert on, or that its group has alerted already.
     fn add(&mut self, history: &mut History, loaded: &'r LoadedRule, occurrence: &Occurrence<'_>, warming: Warming) {
-        let LoadedRule { rule, frame, tuples, groups } = loaded;
+        let LoadedRule { rule, frame, tuples, groups, .. } = loaded;
         let (alerts, omitted) = match (&rule.new_terms, tuples) {
             (Some(new_terms), Some(owned)) => new_tuples(history, *owned, new_terms, occurrence),
             _ => (Vec::from([None]), 0),

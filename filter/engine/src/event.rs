@@ -63,6 +63,7 @@ struct DialectSlots {
     datasets: Vec<Slot>,
     event_time: Slot,
     event_id: Slot,
+    source_address: Slot,
     /// By [`FieldRef`].
     fields: Vec<Source<Slot>>,
 }
@@ -90,6 +91,7 @@ impl Schema {
                 datasets: fields::datasets(dialect).iter().map(|path| paths.slot(path)).collect(),
                 event_time: paths.slot(fields::event_time(dialect)),
                 event_id: paths.slot(fields::event_id(dialect)),
+                source_address: paths.slot(fields::source_address(dialect)),
                 fields: sources,
             });
         }
@@ -160,6 +162,21 @@ impl<'a> EventView<'a> {
     /// The event's own id.
     pub fn event_id(&self) -> Option<Cow<'a, str>> {
         self.first(self.slots.event_id)
+    }
+
+    /// The address that the AS organisation is looked up by.
+    pub(crate) fn source_address(&self) -> Option<Cow<'a, str>> {
+        self.first(self.slots.source_address)
+    }
+
+    /// The first AS organisation.
+    pub(crate) fn first_as_organization(&self) -> Option<String> {
+        let mut first = None;
+        let _ = self.as_organization(&mut |value| {
+            first = Some(value.as_text().to_string());
+            ControlFlow::Break(())
+        });
+        first
     }
 
     /// How many of the keys that alerts may be appended under are in the record already, counted from the first.

@@ -33,6 +33,9 @@
 //!   6      2  owner's number   16  fingerprint of an entry that was evicted
 //!   7      2  owner's number    4  how many alerts were held
 //!   8      4  place of a ghost  4  its mark         4  when it was last seen
+//!   9      4  when an hour of enrichment ended        4  events that were asked for their AS organisation
+//!          4  those without one  4  known addresses   4  those with another organisation than before
+//!  10      4  place of a label   4  its address       4  its organisation
 //! ```
 //!
 //! A checksum is 64 bits of SipHash-2-4 under the file's key. A record says what is so from then on, and replaces what an
@@ -45,6 +48,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use crate::enrichment::{Hour, Label};
 use crate::new_terms::fingerprint::{EventHash, Fingerprint, Key};
 use crate::new_terms::history::entry::{Entry, Seconds};
 use crate::new_terms::history::ghosts::Ghost;
@@ -87,6 +91,10 @@ const ENTRY_LEN: usize = 35;
 /// Length of a record of kind 8, in bytes.
 const GHOST_LEN: usize = 13;
 
+/// Lengths of records of kinds 9 and 10, in bytes.
+const ENRICHMENT_LEN: usize = 21;
+const LABEL_LEN: usize = 13;
+
 const CLOCK: u8 = 1;
 const REPAIRS: u8 = 2;
 const OWNER: u8 = 3;
@@ -95,6 +103,8 @@ const EXPIRED: u8 = 5;
 const EVICTED: u8 = 6;
 const HELD: u8 = 7;
 const GHOST: u8 = 8;
+const ENRICHMENT: u8 = 9;
+const LABEL_OF_ADDRESS: u8 = 10;
 
 /// The header of a file with this key.
 pub fn header(key: Key) -> Vec<u8> {
@@ -258,6 +268,20 @@ impl Batch {
         self.record(GHOST, &[&place.to_le_bytes(), &ghost.mark.to_le_bytes(), &ghost.last_seen.to_le_bytes()]);
     }
 
+    /// What an hour of enrichment has shown.
+    pub fn enrichment(&mut self, hour: Hour) {
+        let Hour { until, asked, lacking, known_addresses, relabelled } = hour;
+        let numbers = [until, asked, lacking, known_addresses, relabelled].map(u32::to_le_bytes);
+        self.record(ENRICHMENT, &[numbers.as_flattened()]);
+    }
+
+    /// An address's AS organisation.
+    pub fn label(&mut self, place: usize, label: Label) {
+        let place = u32::try_from(place).unwrap_or(u32::MAX);
+        let numbers = [place, label.address, label.organization].map(u32::to_le_bytes);
+        self.record(LABEL_OF_ADDRESS, &[numbers.as_flattened()]);
+    }
+
     /// One change of the history; nothing, if it is of an owner that is not there.
     pub fn change(&mut self, change: Change, history: &History) {
         let forgotten = |batch: &mut Batch, kind, number: OwnerNumber, print: Fingerprint| {
@@ -275,6 +299,8 @@ impl Batch {
             Change::Expired(number, print) => forgotten(self, EXPIRED, number, print),
             Change::Evicted(number, print) => forgotten(self, EVICTED, number, print),
             Change::Repairs => self.repairs(history.repairs()),
+            Change::Enrichment => self.enrichment(history.enrichment()),
+            Change::Label(place) => self.label(place, history.label(place).unwrap_or_default()),
             Change::Held(number, count) => self.record(HELD, &[&number.0.to_le_bytes(), &count.to_le_bytes()]),
         }
     }
@@ -290,6 +316,13 @@ pub fn live_len(history: &History) -> u64 {
     // What the file begins with, twice.
     let mut len = HEADER_LEN + 2 * (BATCH_HEADER_LEN + 14 + owners);
     let entries = history.len() * ENTRY_LEN + history.ghost_count() * GHOST_LEN;
+    if history.enrichment() != Hour::default() {
+        len += 2 * ENRICHMENT_LEN;
+    }
+    let labels = history.labels().count();
+    if labels > 0 {
+        len += labels * LABEL_LEN + BATCH_HEADER_LEN;
+    }
     if entries > 0 {
         // Each owner's come behind itself, and so do those of each batch, of which some end early, because they are written.
         let batches = entries / (FULL_LEN / 3 * 2) + 1;
@@ -322,6 +355,10 @@ pub enum Record {
     Held(OwnerNumber, u32),
     /// Kind 8.
     Ghost(usize, Ghost),
+    /// Kind 9.
+    Enrichment(Hour),
+    /// Kind 10.
+    Label(usize, Label),
 }
 
 impl Record {
@@ -335,6 +372,8 @@ impl Record {
             Record::Forgotten { owner, print, is_live } => history.restore_forgotten(owner, print, is_live),
             Record::Held(number, count) => history.restore_held(number, count),
             Record::Ghost(place, ghost) => history.restore_ghost(place, ghost),
+            Record::Enrichment(hour) => history.restore_enrichment(hour),
+            Record::Label(place, label) => history.restore_label(place, label),
         }
     }
 }
@@ -402,6 +441,17 @@ impl<'b> Records<'b> {
             GHOST => Record::Ghost(
                 usize::try_from(reader.u32()?).ok()?,
                 Ghost { mark: reader.u32()?, last_seen: reader.u32()? },
+            ),
+            ENRICHMENT => Record::Enrichment(Hour {
+                until: reader.u32()?,
+                asked: reader.u32()?,
+                lacking: reader.u32()?,
+                known_addresses: reader.u32()?,
+                relabelled: reader.u32()?,
+            }),
+            LABEL_OF_ADDRESS => Record::Label(
+                usize::try_from(reader.u32()?).ok()?,
+                Label { address: reader.u32()?, organization: reader.u32()? },
             ),
             _ => return None,
         })

@@ -13,6 +13,7 @@ extern crate std;
 mod alert;
 pub mod decimal;
 mod engine;
+pub mod enrichment;
 pub mod event;
 pub mod journal;
 pub mod new_terms;

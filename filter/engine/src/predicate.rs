@@ -11,7 +11,7 @@ use crate::event::number;
 use crate::event::timestamp;
 use crate::event::value::Value;
 use crate::rule::network::Network;
-use crate::rule::{Comparison, Predicate, RangeOp, Test};
+use crate::rule::{Comparison, FieldRef, Predicate, RangeOp, Test};
 use crate::words::same;
 
 /// Whether the event satisfies the predicate.
@@ -21,6 +21,57 @@ pub fn matches(predicate: &Predicate, event: &EventView<'_>) -> bool {
         Predicate::Any(any) => any.iter().any(|predicate| matches(predicate, event)),
         Predicate::Not(inner) => !matches(inner, event),
         Predicate::Is(comparison) => event.any(comparison.field, &mut |value| passes(comparison, value)),
+    }
+}
+
+/// Whether the event could satisfy the predicate if the values of this field were others.
+pub fn may_match(predicate: &Predicate, event: &EventView<'_>, open: FieldRef) -> bool {
+    outcomes(predicate, event, open).0
+}
+
+/// Whether the predicate can hold, and whether it can fail, for some values of the field.
+fn outcomes(predicate: &Predicate, event: &EventView<'_>, open: FieldRef) -> (bool, bool) {
+    match predicate {
+        Predicate::Is(comparison) if comparison.field == open => (true, true),
+        Predicate::Is(_) => {
+            let holds = matches(predicate, event);
+            (holds, !holds)
+        }
+        Predicate::Not(inner) => {
+            let (can_hold, can_fail) = outcomes(inner, event, open);
+            (can_fail, can_hold)
+        }
+        Predicate::All(all) => {
+            let mut can_fail = false;
+            for part in all {
+                let part = outcomes(part, event, open);
+                if !part.0 {
+                    return (false, true);
+                }
+                can_fail |= part.1;
+            }
+            (true, can_fail)
+        }
+        Predicate::Any(any) => {
+            let mut can_hold = false;
+            for part in any {
+                let part = outcomes(part, event, open);
+                if !part.1 {
+                    return (true, false);
+                }
+                can_hold |= part.0;
+            }
+            (can_hold, true)
+        }
+    }
+}
+
+/// Whether the predicate names the field.
+pub fn names(predicate: &Predicate, field: FieldRef) -> bool {
+    match predicate {
+        Predicate::All(parts) | Predicate::Any(parts) => parts.iter().any(|part| names(part, field)),
+        Predicate::Not(inner) => names(inner, field),
+        Predicate::Is(comparison) => comparison.field == field,
     }
 }
 
@@ -73,7 +124,6 @@ pub(crate) fn fits(text: &[u8], parts: &[alloc::string::String], ignore_case: bo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rule::FieldRef;
     use alloc::borrow::Cow;
     use alloc::string::{String, ToString};
     use alloc::vec::Vec;

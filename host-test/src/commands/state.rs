@@ -13,6 +13,7 @@ use anyhow::{Context, bail};
 use firstseen::history_file::{self, HistoryFile};
 use firstseen::state_export::{self, purpose_name, rfc3339, some_time};
 use firstseen::{configuration, input};
+use firstseen_engine::enrichment::Hour;
 use firstseen_engine::new_terms::Reason;
 use firstseen_engine::new_terms::history::History;
 use firstseen_engine::new_terms::history::entry::{Entry, seconds};
@@ -60,7 +61,18 @@ struct Summary {
     damaged: Option<String>,
     damaged_bytes: u64,
     unfinished_bytes: u64,
+    enrichment: Option<EnrichmentSummary>,
     rules: Vec<RuleSummary>,
+}
+
+/// What the last hour of enrichment has shown that was kept.
+#[derive(Serialize)]
+struct EnrichmentSummary {
+    until: String,
+    asked: u32,
+    lacking: u32,
+    known_addresses: u32,
+    relabelled: u32,
 }
 
 /// And of one rule's tuples or groups.
@@ -100,6 +112,7 @@ fn show(args: &args::Show) -> anyhow::Result<ExitCode> {
         damaged: some_time(repairs.damaged_at),
         damaged_bytes: file.damaged,
         unfinished_bytes: file.torn,
+        enrichment: enrichment(history.enrichment()),
         rules,
     };
     let mut out = StandardOutput::new();
@@ -111,6 +124,12 @@ fn show(args: &args::Show) -> anyhow::Result<ExitCode> {
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn enrichment(hour: Hour) -> Option<EnrichmentSummary> {
+    let Hour { until, asked, lacking, known_addresses, relabelled } = hour;
+    let until = some_time(until)?;
+    Some(EnrichmentSummary { until, asked, lacking, known_addresses, relabelled })
 }
 
 fn summary(owner: &Owner, clock: u32, runs: bool) -> RuleSummary {
@@ -152,6 +171,22 @@ impl Summary {
                 "unfinished    {} bytes, of a write that was cut off",
                 grouped(self.unfinished_bytes as usize)
             )?;
+        }
+        if let Some(EnrichmentSummary { until, asked, lacking, known_addresses, relabelled }) = &self.enrichment {
+            let share = u64::from(*lacking) * 100 / u64::from((*asked).max(1));
+            let (asked, lacking) = (grouped(*asked as usize), grouped(*lacking as usize));
+            writeln!(
+                out,
+                "enrichment    {lacking} of {asked} events that rules ask for their AS organisation had none ({share}%), in \
+                 the hour until {until}"
+            )?;
+            if *relabelled > 0 {
+                let (relabelled, known) = (grouped(*relabelled as usize), grouped(*known_addresses as usize));
+                writeln!(
+                    out,
+                    "              {relabelled} of {known} known addresses had another organisation than before"
+                )?;
+            }
         }
         for rule in &self.rules {
             writeln!(out, "\n{}  {}", printable(&rule.rule_id), rule.kind)?;

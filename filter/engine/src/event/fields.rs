@@ -145,7 +145,16 @@ pub(crate) const fn datasets(dialect: Dialect) -> &'static [&'static str] {
 }
 
 /// Where the AS organisation stands in every dialect, because enrichment writes it so.
-pub(crate) const AS_ORGANIZATION: &str = "source.as.organization.name";
+pub const AS_ORGANIZATION: &str = "source.as.organization.name";
+
+/// Where each dialect keeps the address that the AS organisation is looked up by.
+pub(crate) const fn source_address(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::CloudTrail => "sourceIPAddress",
+        Dialect::Sentinel => "SourceIpAddress",
+        Dialect::Ecs => "source.ip",
+    }
+}
 
 /// Where each dialect keeps the event's time.
 pub(crate) const fn event_time(dialect: Dialect) -> &'static str {

@@ -23,6 +23,7 @@ use alloc::vec::Vec;
 use super::recovery::{self, Recovered, Unreadable};
 use super::{Batch, NoHeader, header, live_len};
 use crate::decimal::decimal;
+use crate::enrichment::Hour;
 use crate::new_terms::fingerprint::Key;
 use crate::new_terms::history::entry::Seconds;
 use crate::new_terms::history::{Change, History};
@@ -194,7 +195,8 @@ impl Keeper {
         }
         self.storage.append(bytes)?;
         // How many events a group has had may be lost with the power; what is known may not.
-        let decides = history.changes().iter().any(|change| !matches!(change, Change::Count(..)));
+        let decides = |change: &Change| !matches!(change, Change::Count(..) | Change::Enrichment | Change::Label(_));
+        let decides = history.changes().iter().any(decides);
         if self.sync == Sync::Data && decides {
             self.storage.sync()?;
         }
@@ -280,6 +282,9 @@ fn write_replacement(storage: &mut dyn Storage, history: &History) -> Result<u64
     for _ in 0..1 + usize::from(has_owners) {
         batch.clock(history.clock());
         batch.repairs(history.repairs());
+        if history.enrichment() != Hour::default() {
+            batch.enrichment(history.enrichment());
+        }
         owners(&mut batch, history);
         batch.split();
     }
@@ -304,6 +309,9 @@ fn write_replacement(storage: &mut dyn Storage, history: &History) -> Result<u64
     }
     for (place, ghost) in history.ghosts() {
         batch.ghost(place, ghost);
+    }
+    for (place, label) in history.labels() {
+        batch.label(place, label);
     }
     let bytes = batch.finish();
     storage.append_to_replacement(&bytes)?;

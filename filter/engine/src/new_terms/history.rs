@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 
 use super::fingerprint::{EventHash, Fingerprint, Key};
 use super::{Reason, Sighting};
+use crate::enrichment::{Hour, Label, LabelSighting, Labels};
 
 pub mod entry;
 pub mod ghosts;
@@ -68,6 +69,10 @@ pub enum Change {
     Held(OwnerNumber, u32),
     /// What became of the state file.
     Repairs,
+    /// What an hour of enrichment has shown.
+    Enrichment,
+    /// The organisation of an address, by its place.
+    Label(usize),
 }
 
 /// What became of the state file: how often it was mended, and when something was lost.
@@ -90,6 +95,10 @@ pub struct History {
     /// The latest second of an event, as far as its arrival let it be believed.
     clock: Seconds,
     repairs: Repairs,
+    /// What the last hour of enrichment has shown.
+    enrichment: Hour,
+    /// The AS organisations of addresses.
+    labels: Labels,
     /// Whether part of the file was found to be damaged, and nobody knows yet when that is.
     is_newly_damaged: bool,
     changes: Vec<Change>,
@@ -106,6 +115,8 @@ impl History {
             ghosts: Ghosts::default(),
             clock: 0,
             repairs: Repairs::default(),
+            enrichment: Hour::default(),
+            labels: Labels::default(),
             is_newly_damaged: false,
             changes: Vec::new(),
         }
@@ -343,6 +354,36 @@ impl History {
         }
     }
 
+    /// What the last hour of enrichment has shown.
+    pub fn enrichment(&self) -> Hour {
+        self.enrichment
+    }
+
+    /// Keeps what an hour of enrichment has shown.
+    pub(crate) fn set_enrichment(&mut self, hour: Hour) {
+        self.enrichment = hour;
+        self.changes.push(Change::Enrichment);
+    }
+
+    /// Takes note of an address's AS organisation; where that is kept, and how the address was known.
+    pub(crate) fn observe_label(&mut self, address: Fingerprint, organization: Fingerprint) -> (usize, LabelSighting) {
+        let (place, sighting) = self.labels.observe(address, organization);
+        if sighting != LabelSighting::Same {
+            self.changes.push(Change::Label(place));
+        }
+        (place, sighting)
+    }
+
+    /// The AS organisations of addresses, with their places.
+    pub fn labels(&self) -> impl Iterator<Item = (usize, Label)> {
+        self.labels.iter()
+    }
+
+    /// What is kept at a place.
+    pub(crate) fn label(&self, place: usize) -> Option<Label> {
+        self.labels.get(place)
+    }
+
     /// Takes note of alerts that are held.
     pub fn hold(&mut self, number: OwnerNumber, count: u32) {
         if let Some(owner) = self.owners.get_mut(usize::from(number.0)) {
@@ -490,6 +531,16 @@ impl History {
         self.ghosts.put(place, ghost);
     }
 
+    /// What an hour of enrichment has shown.
+    pub fn restore_enrichment(&mut self, hour: Hour) {
+        self.enrichment = hour;
+    }
+
+    /// An address's AS organisation.
+    pub fn restore_label(&mut self, place: usize, label: Label) {
+        self.labels.put(place, label);
+    }
+
     /// What was evicted, with places.
     pub fn ghosts(&self) -> impl Iterator<Item = (usize, Ghost)> {
         self.ghosts.iter()
@@ -533,6 +584,13 @@ impl History {
         }
         for (place, ghost) in other.ghosts() {
             self.ghosts.merge(place, ghost);
+        }
+        self.enrichment =
+            if self.enrichment.until >= other.enrichment.until { self.enrichment } else { other.enrichment };
+        for (place, label) in other.labels() {
+            if self.label(place).is_none_or(|known| known.organization == 0) {
+                self.labels.put(place, label);
+            }
         }
         while self.len > self.capacity && self.evict() {
             self.changes.clear();

@@ -5,12 +5,15 @@
 use std::boxed::Box;
 use std::format;
 use std::string::String;
+use std::vec;
 use std::vec::Vec;
 
 use proptest::prelude::*;
 
+use super::memory::Disk;
 use super::state::{State, recovered};
-use crate::journal::{Batch, HEADER_LEN, MAX_RECORDS_LEN, NoHeader, Record, Records, header, key_of};
+use crate::enrichment::{Hour, Label};
+use crate::journal::{Batch, HEADER_LEN, MAX_RECORDS_LEN, NoHeader, Record, Records, header, keeper, key_of, live_len};
 use crate::new_terms::fingerprint::{EventHash, Fingerprint, Key};
 use crate::new_terms::history::entry::Entry;
 use crate::new_terms::history::ghosts::Ghost;
@@ -132,6 +135,27 @@ fn every_kind_of_record_stands_where_the_page_says() {
 }
 
 #[test]
+fn records_of_enrichment_stand_where_the_page_says() {
+    let mut batch = Batch::behind(Vec::new(), KEY);
+    let hour = Hour { until: CLOCK, asked: 50, lacking: 40, known_addresses: 3, relabelled: 2 };
+    batch.enrichment(hour);
+    let label = Label { address: 0xdead_beef, organization: 0x1234_5678 };
+    batch.label(0x3ff, label);
+    let bytes = batch.finish();
+    assert_eq!(bytes[16..37], [&[9][..], &CLOCK.to_le_bytes(), b"\x32\0\0\0\x28\0\0\0\x03\0\0\0\x02\0\0\0"].concat());
+    assert_eq!(bytes[37..], *b"\x0a\xff\x03\0\0\xef\xbe\xad\xde\x78\x56\x34\x12");
+    let file = [HEADER, &bytes[..]].concat();
+    let history = recovered(&file, 10).expect("a header").history;
+    assert_eq!((history.enrichment(), history.labels().collect::<Vec<_>>()), (hour, vec![(0x3ff, label)]));
+    // Written whole, they are there again.
+    let disk = Disk::with_file(&[]);
+    let len = keeper::write(&mut *disk.storage(), &history, false).expect("the disk is well");
+    assert!(live_len(&history) >= len, "{len} bytes");
+    let again = recovered(&disk.state_file(), 10).expect("a header").history;
+    assert_eq!((again.enrichment(), again.labels().collect::<Vec<_>>()), (hour, vec![(0x3ff, label)]));
+}
+
+#[test]
 fn every_kind_of_record_is_read() {
     let bytes = [&BATCH.concat()[..], b"\xf1rst and what comes behind"].concat();
     let (records, len) = Records::of_batch(&bytes, KEY).expect("a batch");
@@ -233,6 +257,8 @@ enum Drawn {
     Forgotten(u16, [u8; 16], bool),
     Held(u16, u32),
     Ghost(u32, u32, u32),
+    Enrichment([u32; 5]),
+    Label(u32, u32, u32),
 }
 
 fn drawn() -> impl Strategy<Value = Drawn> {
@@ -248,6 +274,8 @@ fn drawn() -> impl Strategy<Value = Drawn> {
         any::<(u16, [u8; 16], bool)>().prop_map(|(owner, print, live)| Drawn::Forgotten(owner, print, live)),
         any::<(u16, u32)>().prop_map(|(owner, count)| Drawn::Held(owner, count)),
         any::<(u32, u32, u32)>().prop_map(|(place, mark, at)| Drawn::Ghost(place, mark, at)),
+        any::<[u32; 5]>().prop_map(Drawn::Enrichment),
+        any::<(u32, u32, u32)>().prop_map(|(place, address, name)| Drawn::Label(place, address, name)),
     ]
 }
 
@@ -271,6 +299,12 @@ impl Drawn {
             }
             Drawn::Held(owner, count) => Record::Held(OwnerNumber(owner), count),
             Drawn::Ghost(place, mark, last_seen) => Record::Ghost(place as usize, Ghost { mark, last_seen }),
+            Drawn::Enrichment([until, asked, lacking, known_addresses, relabelled]) => {
+                Record::Enrichment(Hour { until, asked, lacking, known_addresses, relabelled })
+            }
+            Drawn::Label(place, address, organization) => {
+                Record::Label(place as usize, Label { address, organization })
+            }
         }
     }
 }
@@ -286,6 +320,8 @@ fn write(batch: &mut Batch, record: Record) {
         Record::Forgotten { owner, print, is_live: false } => batch.change(Change::Expired(owner, print), &nothing),
         Record::Held(owner, count) => batch.change(Change::Held(owner, count), &nothing),
         Record::Ghost(place, ghost) => batch.ghost(place, ghost),
+        Record::Enrichment(hour) => batch.enrichment(hour),
+        Record::Label(place, label) => batch.label(place, label),
     }
 }
 
