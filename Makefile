@@ -7,10 +7,10 @@ FUZZ_SECONDS ?= 60
 # What is built is where the rest looks for it, whatever the caller's environment says.
 export CARGO_TARGET_DIR = target
 
-.PHONY: help build module demo test lint doc fuzz bench clean
+.PHONY: help build module demo test lint doc fuzz bench bench-fluent-bit clean
 
 help: ## This list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 26
 
 build: module ## The module (target/firstseen.wasm) and the host program (target/release/firstseen)
 	$(CARGO) build --quiet --locked --release --package firstseen
@@ -42,6 +42,9 @@ fuzz: ## Each fuzz target for FUZZ_SECONDS (60)
 
 bench: build ## Speed, fuel, size and memory, in one table
 	$(FIRSTSEEN) bench
+
+bench-fluent-bit: module ## What firstseen costs in a real Fluent Bit (FLUENT_BIT), beside a pass-through module, Lua and grep
+	FIRSTSEEN_MODULE='$(CURDIR)/$(MODULE)' $(CARGO) bench --quiet --locked --package firstseen --bench fluent-bit
 
 clean:
 	$(CARGO) clean

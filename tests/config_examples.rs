@@ -24,6 +24,9 @@ mod fluent_bit_started;
 /// The other Fluent Bit examples in a real Fluent Bit.
 mod fluent_bit_pipelines;
 
+/// Many records, a restart and a kill in a real Fluent Bit: none is lost, and no alert.
+mod fluent_bit_lossless;
+
 /// The example of a configuration directory.
 mod rules;
 

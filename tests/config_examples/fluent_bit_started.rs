@@ -230,10 +230,37 @@ fn damaged_pack_stops_it_at_start() {
     let Some(prepared) = Prepared::new(CLASSIC, &[event("iam_user")]) else { return };
     fs::write(prepared.directory.join("configuration/firstseen.pack"), "no pack").expect("a file");
     let ended = prepared.run();
-    assert!(!ended.status.success(), "{}", ended.stderr);
-    assert_eq!(ended.stdout, "");
     let said: Vec<&str> = ended.stderr.lines().filter(|line| line.contains("firstseen.pack")).collect();
-    let [sentence] = said[..] else { panic!("one line about the pack: {}", ended.stderr) };
-    assert!(sentence.starts_with("firstseen: firstseen.pack cannot be used: "), "{sentence}");
-    assert!(sentence.contains("firstseen compile"), "{sentence}");
+    for sentence in &said {
+        assert!(sentence.starts_with("firstseen: firstseen.pack cannot be used: "), "{sentence}");
+        assert!(sentence.contains("firstseen compile"), "{sentence}");
+    }
+    if instantiates_at_start(&prepared.program) {
+        assert!(!ended.status.success(), "{}", ended.stderr);
+        assert_eq!(ended.stdout, "");
+        assert_eq!(said.len(), 1, "{}", ended.stderr);
+    } else {
+        // It has started by the time the module can refuse, and goes on without it.
+        assert!(ended.status.success(), "{}\n{}", ended.status, ended.stderr);
+        assert!(!said.is_empty(), "{}", ended.stderr);
+        let records: Vec<Value> =
+            ended.stdout.lines().map(|line| serde_json::from_str(line).expect("a record is JSON")).collect();
+        let [record] = &records[..] else { panic!("one record: {records:?}\n{}", ended.stderr) };
+        let mut record = record.clone();
+        let keys = record.as_object_mut().expect("a record is an object");
+        keys.remove(DATE);
+        keys.remove(ORGANIZATION);
+        assert_eq!(record, event("iam_user"));
+    }
+}
+
+/// Whether a module is instantiated before records flow, as it is since 4.1, and not for each chunk of them.
+fn instantiates_at_start(program: &Path) -> bool {
+    let said = Command::new(program).arg("--version").output().expect("Fluent Bit tells its version").stdout;
+    let said = String::from_utf8_lossy(&said);
+    let (_, version) = said.split_once("Fluent Bit v").unwrap_or_else(|| panic!("no version: {said}"));
+    let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse::<u32>().ok());
+    let version = (numbers.next(), numbers.next());
+    assert!(version.1.is_some(), "no version: {said}");
+    version >= (Some(4), Some(1))
 }
