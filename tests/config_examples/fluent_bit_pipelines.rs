@@ -242,6 +242,31 @@ fn a_processor_tags_what_its_input_reads() {
     check("processors", pipeline);
 }
 
+/// Fluent Bit reads its configuration anew on SIGHUP, and with it makes new instances of the module.
+#[test]
+fn a_hot_reload_keeps_the_history() {
+    let Some(mut pipeline) = Pipeline::new("fluent-bit/firstseen.yaml", &TAIL) else { return };
+    let example = fs::read_to_string(&pipeline.example).expect("the example");
+    let reloading = example.replacen("service:\n", "service:\n  hot_reload: on\n", 1);
+    assert_ne!(example, reloading);
+    fs::write(&pipeline.example, reloading).expect("the example is written");
+    let [session, _] = events();
+    pipeline.put("a.ndjson", std::slice::from_ref(&session));
+    pipeline.start();
+    assert_eq!(rules(&pipeline.records(1)[0], "firstseen"), both_rules());
+    pipeline.put("b.ndjson", &[with(session, &[("eventID", json!("e-2"))])]);
+    let child = pipeline.child.as_ref().expect("it runs");
+    let _ = Command::new("kill").arg("-HUP").arg(child.id().to_string()).status();
+    // Without a database of offsets, the first file is read again: the same event, and so the same alerts.
+    let records = pipeline.records(3);
+    let alerting = |id: &str| -> Vec<Vec<String>> {
+        records.iter().filter(|record| record["eventID"] == id).map(|record| rules(record, "firstseen")).collect()
+    };
+    assert_eq!(alerting("e-1"), [both_rules(), both_rules()]);
+    assert_eq!(alerting("e-2"), [Vec::<String>::new()], "what was known is not new");
+    pipeline.stop();
+}
+
 #[test]
 fn text_inside_a_record_is_unpacked() {
     let Some(mut pipeline) = Pipeline::new("fluent-bit/inside-text.yaml", &[&TAIL[..], &["parser"]].concat()) else {
