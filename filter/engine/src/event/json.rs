@@ -1,7 +1,7 @@
 //! JSON text, value by value, without building anything.
 //!
-//! In: text, and places in it. Out: where each value, member and element ends; and whether it is JSON at all (RFC 8259, exactly what
-//! `serde_json` accepts, which the tests hold it to). Bounds: no recursion, whatever the text nests; one bit of memory a
+//! In: text, and places in it. Out: where each value, member and element ends; and whether it is JSON at all (RFC 8259,
+//! exactly what `serde_json` accepts, which the tests hold it to). Bounds: no recursion, whatever the text nests; one bit of memory a
 //! level. Not here: what a value means ([`super::value`]).
 //!
 //! Why not `serde_json` for reading: its errors print floating-point numbers, and with that come 60 KB of code, of the 150
@@ -63,12 +63,6 @@ pub(crate) fn expect(text: &[u8], at: usize, byte: u8) -> Option<Behind> {
     if *text.get(at)? == byte { Behind::new(at + 1) } else { None }
 }
 
-/// Reads the closing bracket of an object or array that has nothing in it, from behind the opening one.
-#[inline]
-pub(crate) fn is_empty(text: &[u8], at: usize, closing: u8) -> Option<Behind> {
-    expect(text, at, closing)
-}
-
 /// What follows a member or element.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Next {
@@ -106,7 +100,7 @@ fn skip_nested(text: &[u8], mut at: usize) -> Option<Behind> {
         at = token(text, at);
         let mut behind = match *text.get(at)? {
             b'"' => string(text, at + 1)?.behind(),
-            b'{' => match is_empty(text, at + 1, b'}') {
+            b'{' => match expect(text, at + 1, b'}') {
                 Some(behind) => behind,
                 None => {
                     open.push(Bracket::Object);
@@ -114,7 +108,7 @@ fn skip_nested(text: &[u8], mut at: usize) -> Option<Behind> {
                     continue;
                 }
             },
-            b'[' => match is_empty(text, at + 1, b']') {
+            b'[' => match expect(text, at + 1, b']') {
                 Some(behind) => behind,
                 None => {
                     open.push(Bracket::Array);
@@ -240,7 +234,7 @@ pub(crate) fn is_plain(text: &str) -> bool {
 pub(crate) fn elements<'a>(json: &'a str, mut element: impl FnMut(&'a str)) -> Option<()> {
     let text = json.as_bytes();
     let mut at = expect(text, 0, b'[')?.get();
-    if is_empty(text, at, b']').is_some() {
+    if expect(text, at, b']').is_some() {
         return Some(());
     }
     loop {
@@ -259,7 +253,7 @@ pub(crate) fn elements<'a>(json: &'a str, mut element: impl FnMut(&'a str)) -> O
 pub(crate) fn members<'a>(json: &'a str, mut member: impl FnMut(Cow<'a, str>, &'a str)) -> Option<()> {
     let text = json.as_bytes();
     let mut at = expect(text, 0, b'{')?.get();
-    if is_empty(text, at, b'}').is_some() {
+    if expect(text, at, b'}').is_some() {
         return Some(());
     }
     loop {

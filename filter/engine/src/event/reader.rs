@@ -298,7 +298,7 @@ impl<'a> Reading<'_, 'a> {
     fn object(&mut self, text: &'a str, at: usize, node: NodeId, scope: Scope) -> Option<Behind> {
         let bytes = text.as_bytes();
         let mut at = json::expect(bytes, at, b'{')?.get();
-        if let Some(behind) = json::is_empty(bytes, at, b'}') {
+        if let Some(behind) = json::expect(bytes, at, b'}') {
             return Some(behind);
         }
         loop {
@@ -373,7 +373,7 @@ impl<'a> Reading<'_, 'a> {
             Kind::Text | Kind::Other => json::skip(bytes, at),
             Kind::Array => {
                 let mut at = json::expect(bytes, at, b'[')?.get();
-                if let Some(behind) = json::is_empty(bytes, at, b']') {
+                if let Some(behind) = json::expect(bytes, at, b']') {
                     return Some(behind);
                 }
                 loop {
