@@ -37,6 +37,9 @@ mod killed;
 /// Seeding and tending: `baseline`, `state show|export|import|forget`, as their user runs them.
 mod tending;
 
+/// The sidecar, `firstseen serve`: what senders and receivers see of it.
+mod serve;
+
 /// What the module asks of its host and offers it: imports, exports, features, size.
 mod module_contract;
 

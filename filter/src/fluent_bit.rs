@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 
 use firstseen_engine::prefilter::PortableSearch;
-use firstseen_engine::{Engine, Outcome};
+use firstseen_engine::{Engine, Outcome, status};
 use once_cell::unsync::OnceCell;
 
 use crate::memory::InputMemory;
@@ -46,6 +46,8 @@ impl Slot {
 struct Filter {
     engine: Engine,
     output: Vec<u8>,
+    /// What the host was told last of how the filter is.
+    status: [u64; status::NUMBERS + 1],
     /// Whether it was said that records come as msgpack.
     said_msgpack: bool,
 }
@@ -58,7 +60,8 @@ impl Filter {
         wasi::call_each_import();
         match start::engine() {
             Ok(engine) => {
-                let mut filter = Filter { engine, output: Vec::new(), said_msgpack: false };
+                let mut filter =
+                    Filter { engine, output: Vec::new(), status: [0; status::NUMBERS + 1], said_msgpack: false };
                 filter.pass_on_notices();
                 Some(filter)
             }
@@ -124,6 +127,16 @@ extern "C" fn firstseen_alerts(
     answer(sec, nsec, record, len, Others::Drop)
 }
 
+/// How the filter is: where, until the next call, the numbers of [`status::Status`] stand, behind their count; each has 64 bits.
+/// Pointer 0, if there is no filter.
+#[cfg_attr(target_arch = "wasm32", unsafe(no_mangle))]
+extern "C" fn firstseen_status() -> *const u64 {
+    let Some(Some(filter)) = MODULE.get().filter.get_mut() else { return core::ptr::null() };
+    let [count, numbers @ ..] = &mut filter.status;
+    (*count, *numbers) = (status::NUMBERS as u64, filter.engine.status().to_numbers());
+    filter.status.as_ptr()
+}
+
 fn answer(sec: u32, nsec: u32, place: *const u8, len: usize, others: Others) -> *const u8 {
     let Module { input, filter } = MODULE.get();
     input.called();
@@ -132,7 +145,7 @@ fn answer(sec: u32, nsec: u32, place: *const u8, len: usize, others: Others) -> 
     let _ = nul_follows;
     filter.get_or_init(Filter::start);
     let Some(Some(filter)) = filter.get_mut() else { return place };
-    let Filter { engine, output, said_msgpack } = filter;
+    let Filter { engine, output, said_msgpack, .. } = filter;
     if !*said_msgpack && is_msgpack_map(record) {
         *said_msgpack = true;
         wasi::say(

@@ -13,6 +13,7 @@
 //! | `free(ptr)` | gives it back; once |
 //! | `firstseen(tag, tag_len, sec, nsec, record, record_len) -> ptr` | the record, with its alerts if it raises any |
 //! | `firstseen_alerts(...) -> ptr` | the same for records that raise an alert; for others the empty text, which drops them |
+//! | `firstseen_status() -> ptr` | until the next call, a 64-bit count and as many 64-bit numbers, little-endian: those of `firstseen_engine::status`; 0 if the filter has not started |
 //!
 //! - C1: calls come one at a time, from one thread, and an import does not call back.
 //! - C2: a record stands in memory that `malloc` gave, whole, as one JSON object with a NUL behind it. One that does not is

@@ -1,8 +1,9 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use firstseen::sample::STORY_EVENTS;
 
 /// First-seen detections on CloudTrail events, with the module that log shippers load.
@@ -31,6 +32,8 @@ pub(crate) enum Command {
     /// Rule files
     #[command(subcommand)]
     Rules(Rules),
+    /// The sidecar: batches of events in over HTTP, and on to a receiver whose answer is the sender's answer
+    Serve(Serve),
     /// Speed and memory of the module, in one table
     Bench(Bench),
     /// A made-up week of CloudTrail events with an attack in it, as NDJSON
@@ -164,6 +167,94 @@ pub(crate) struct CheckFilters {
     /// paths in them are those of Fluent Bit's working directory: run this in the same
     #[arg(value_name = "FLUENT_BIT_CONFIG", required = true)]
     pub(crate) files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Configuration directory, with the pack and the state. Without it: the built-in rules, and a history in memory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Where to listen for POST / with NDJSON, a JSON array or concatenated JSON, also packed by gzip, zstd, snappy or deflate;
+    /// GET /health and /metrics. Other than loopback addresses need a token and TLS
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8687")]
+    pub(crate) listen: SocketAddr,
+    /// Where the events go, such as Vector's http_server source; its answer is the sender's answer
+    #[arg(long, value_name = "URL", required_unless_present = "respond")]
+    pub(crate) forward: Option<String>,
+    /// Answers with the events themselves instead
+    #[arg(long, conflicts_with = "forward")]
+    pub(crate) respond: bool,
+    /// Passes on only the events that raise alerts
+    #[arg(long)]
+    pub(crate) alerts_only: bool,
+    /// How long the receiver's answer may take, in seconds; then the sender gets 504
+    #[arg(long, value_name = "N", default_value_t = 55.0, value_parser = seconds)]
+    pub(crate) forward_timeout: f64,
+    /// HTTP/2 to the receiver from the first byte on
+    #[arg(long, requires = "forward")]
+    pub(crate) forward_http2: bool,
+    /// A file with the token that the receiver is sent, as Authorization: Bearer
+    #[arg(long, value_name = "FILE", requires = "forward")]
+    pub(crate) forward_token_file: Option<PathBuf>,
+    /// Certificates to believe of an https receiver, in PEM, instead of the system's
+    #[arg(long, value_name = "FILE", requires = "forward")]
+    pub(crate) forward_certificates: Option<PathBuf>,
+    /// A file with the token that senders must send, as Authorization: Bearer
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// The certificate chain for TLS, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_certificate: Option<PathBuf>,
+    /// Its key, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// The longest body of a request, in MiB; then 413
+    #[arg(long, value_name = "MIB", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) max_body: u32,
+    /// The longest body when it is unpacked, in MiB; then 413
+    #[arg(long, value_name = "MIB", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=2048))]
+    pub(crate) max_unpacked: u32,
+    /// The longest record that is looked at, in KiB; longer ones pass untouched
+    #[arg(long, value_name = "KIB", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub(crate) max_record: u32,
+    /// How much of all bodies together is held, in MiB; then 503
+    #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub(crate) max_memory: u32,
+    /// How many requests are under way at once; then 503
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub(crate) max_requests: u32,
+    /// How long a body may take to come, in seconds; then 408
+    #[arg(long, value_name = "N", default_value_t = 30.0, value_parser = seconds)]
+    pub(crate) body_timeout: f64,
+    /// How long requests that are under way at the end may take, in seconds
+    #[arg(long, value_name = "N", default_value_t = 60.0, value_parser = seconds)]
+    pub(crate) ending_timeout: f64,
+    /// How log lines on standard error are written
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+    /// Which log lines are written; `debug` has each refused request
+    #[arg(long, value_enum, default_value_t = LogLevel::Info)]
+    pub(crate) log_level: LogLevel,
+    /// Tag that the module sees
+    #[arg(long, value_name = "TAG", default_value = "firstseen")]
+    pub(crate) tag: String,
+    /// The module to run in place of the built-in one
+    #[arg(long, value_name = "FILE")]
+    pub(crate) module: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
 }
 
 #[derive(Debug, Args)]

@@ -15,6 +15,7 @@ pub(crate) mod compile;
 pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod sample;
+pub(crate) mod serve;
 pub(crate) mod standard_output;
 pub(crate) mod state;
 

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use wasmtime::{Caller, Config, Engine, InstancePre, Linker, Memory, OptLevel, Store, Trap, TypedFunc};
 
+use firstseen_engine::status::{self, Status};
+
 use crate::search::{self, Needles};
 use crate::wasi::{Outcome, Stderr, Wasi};
 
@@ -231,6 +233,8 @@ struct Live {
     free: TypedFunc<u32, ()>,
     firstseen: Filter,
     alerts: Filter,
+    /// Modules of earlier versions have none.
+    status: Option<TypedFunc<(), u32>>,
     lean: LeanBuffers,
 }
 
@@ -398,6 +402,40 @@ impl Instance {
         }
     }
 
+    /// The same, and forgets it.
+    pub fn take_stderr(&mut self) -> Vec<u8> {
+        match self.live.as_mut().map(|live| &mut live.store.data_mut().wasi.stderr) {
+            Some(Stderr::Capture(captured)) => std::mem::take(captured),
+            _ => Vec::new(),
+        }
+    }
+
+    /// How the filter is, in numbers; `None` from a module that does not say, and after a trap.
+    ///
+    /// # Errors
+    /// [`Error::Trap`], [`Error::Answer`] or [`Error::Call`].
+    pub fn status(&mut self) -> Result<Option<Status>, Error> {
+        let number = self.records;
+        let Some(live) = &mut self.live else { return Ok(None) };
+        let Some(status) = &live.status else { return Ok(None) };
+        let pointer = match status.call(&mut live.store, ()) {
+            Ok(0) => return Ok(None),
+            Ok(pointer) => pointer,
+            Err(error) => return Err(self.throw_away(error, number)),
+        };
+        let numbers = live.memory.data(&live.store).get(pointer as usize..).unwrap_or_default();
+        let mut numbers = numbers.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes));
+        let count = numbers.next().ok_or(Error::Answer { record: number, pointer })?;
+        if count < status::NUMBERS as u64 {
+            return Ok(None);
+        }
+        let mut known = [0; status::NUMBERS];
+        for place in &mut known {
+            *place = numbers.next().ok_or(Error::Answer { record: number, pointer })?;
+        }
+        Ok(Some(Status::from_numbers(known)))
+    }
+
     fn next_record(&mut self) -> u64 {
         self.records += 1;
         self.records_of_guest += 1;
@@ -477,6 +515,7 @@ impl Live {
             free: instance.get_typed_func(&mut store, "free").map_err(contract)?,
             firstseen: instance.get_typed_func(&mut store, "firstseen").map_err(contract)?,
             alerts: instance.get_typed_func(&mut store, "firstseen_alerts").map_err(contract)?,
+            status: instance.get_typed_func(&mut store, "firstseen_status").ok(),
             memory,
             store,
             lean: LeanBuffers::default(),

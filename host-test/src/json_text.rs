@@ -79,6 +79,27 @@ impl Scanner {
     /// # Errors
     /// The [`Fault`] that makes the line no JSON; the scanner is of no use until [`Scanner::restart`].
     pub fn line(&mut self, line: &[u8]) -> Result<(), Fault> {
+        let end = self.read(line)?;
+        if end < line.len() {
+            return Err(fault(end, "nothing more on this line"));
+        }
+        self.before += line.len();
+        Ok(())
+    }
+
+    /// Reads the value that the text begins with, over several lines if need be, and forgets what was read before; where it
+    /// ends, or `None` if the text ends first.
+    ///
+    /// # Errors
+    /// The [`Fault`] that makes it no JSON, with the text for the line.
+    pub fn value_end(&mut self, text: &[u8]) -> Result<Option<usize>, Fault> {
+        self.restart();
+        let end = self.read(text)?;
+        Ok(self.is_whole().then_some(end))
+    }
+
+    /// Reads on up to the end of the line, or to what comes behind the whole text; whitespace behind it is read too.
+    fn read(&mut self, line: &[u8]) -> Result<usize, Fault> {
         let mut at = 0;
         while let Some(&byte) = line.get(at) {
             if is_whitespace(byte) {
@@ -86,9 +107,9 @@ impl Scanner {
                 continue;
             }
             match self.expect {
-                Expect::Value => at = self.value(line, at)?,
+                Expect::Value => at = self.begin_value(line, at)?,
                 Expect::ValueOrEnd if byte == b']' => at = self.close(at),
-                Expect::ValueOrEnd => at = self.value(line, at)?,
+                Expect::ValueOrEnd => at = self.begin_value(line, at)?,
                 Expect::KeyOrEnd if byte == b'}' => at = self.close(at),
                 Expect::Key | Expect::KeyOrEnd => {
                     if byte != b'"' {
@@ -126,11 +147,10 @@ impl Scanner {
                     (Some(b'['), _) => return Err(fault(at, "',' or ']'")),
                     _ => return Err(fault(at, "',' or '}'")),
                 },
-                Expect::Nothing => return Err(fault(at, "nothing more on this line")),
+                Expect::Nothing => return Ok(at),
             }
         }
-        self.before += line.len();
-        Ok(())
+        Ok(at)
     }
 
     /// Whether the text is whole.
@@ -144,7 +164,7 @@ impl Scanner {
     }
 
     /// Reads the value that begins at `at`, or its opening bracket; where it ends.
-    fn value(&mut self, line: &[u8], at: usize) -> Result<usize, Fault> {
+    fn begin_value(&mut self, line: &[u8], at: usize) -> Result<usize, Fault> {
         let byte = line[at];
         if self.open.len() == 1 && self.top.records == Some(usize::MAX) {
             self.top.records = (byte == b'[').then_some(self.before + at);

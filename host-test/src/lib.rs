@@ -15,6 +15,7 @@ pub mod module_file;
 pub mod native_search;
 pub mod sample;
 pub mod search;
+pub mod serve;
 pub mod state_export;
 pub mod state_storage;
 pub mod wasi;

@@ -16,7 +16,10 @@ use crate::commands::standard_output;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    warning::init();
+    match &cli.command {
+        Command::Serve(args) => commands::serve::log(args),
+        _ => warning::init(),
+    }
     match run(cli.command) {
         Ok(code) => code,
         Err(error) if standard_output::failure(&error) == Some(ErrorKind::BrokenPipe) => ExitCode::SUCCESS,
@@ -36,6 +39,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Compile(args) => commands::compile::run(&args),
         Command::Check(args) => commands::check::run(&args),
         Command::Rules(Rules::Check(args)) => commands::compile::check(&args),
+        Command::Serve(args) => commands::serve::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Sample(args) => commands::sample::run(&args),
     }

@@ -23,6 +23,7 @@ use crate::new_terms::{Reason, Sighting, TermTuples};
 use crate::predicate;
 use crate::prefilter::{PortableSearch, Prefilter, Search};
 use crate::rule::{FieldRef, MissingFields, NewTerms, Pack, Rule, Settings, Suppression, Warming};
+use crate::status::Status;
 use crate::storage::Storage;
 
 /// Runs a pack of rules over records.
@@ -185,6 +186,19 @@ impl Engine {
     /// What the history knows.
     pub fn history(&self) -> &History {
         &self.history
+    }
+
+    /// The numbers that tell how it is.
+    pub fn status(&self) -> Status {
+        Status {
+            entries: self.history.len() as u64,
+            capacity: self.history.capacity() as u64,
+            evictions: self.history.owners().map(|(_, owner)| u64::from(owner.standing.evictions)).sum(),
+            durable: u64::from(self.keeper.as_ref().is_some_and(Keeper::is_durable)),
+            storage_failures: self.keeper.as_ref().map_or(0, Keeper::failures),
+            organization_asked: self.enrichment.asked,
+            organization_lacking: self.enrichment.lacking,
+        }
     }
 
     /// What people are to be told of the history's file or of enrichment, once; there may be more than one such thing.

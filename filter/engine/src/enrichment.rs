@@ -119,6 +119,9 @@ pub(crate) struct Enrichment {
     /// Before this, no outage and no renaming is said at once.
     outage_quiet_until: Seconds,
     renaming_quiet_until: Seconds,
+    /// All events since the start, and those that lacked it.
+    pub(crate) asked: u64,
+    pub(crate) lacking: u64,
     notices: Vec<String>,
 }
 
@@ -152,6 +155,8 @@ impl Enrichment {
         if self.begun == 0 {
             self.begun = now;
         }
+        self.asked += 1;
+        self.lacking += u64::from(label.is_none());
         let current = &mut self.current;
         current.asked = current.asked.saturating_add(1);
         match label {

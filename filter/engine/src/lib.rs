@@ -20,6 +20,7 @@ pub mod new_terms;
 pub mod predicate;
 pub mod prefilter;
 pub mod rule;
+pub mod status;
 pub mod storage;
 mod words;
 

@@ -52,6 +52,8 @@ pub struct Keeper {
     storage: Box<dyn Storage>,
     sync: Sync,
     state: State,
+    /// How often the file could not be written.
+    failures: u64,
     notices: Vec<String>,
 }
 
@@ -130,7 +132,7 @@ impl Keeper {
                 }
             },
         };
-        let mut keeper = Keeper { storage, sync, state, notices };
+        let mut keeper = Keeper { storage, sync, state, failures: 0, notices };
         if keeper.state == State::Unwritten
             && let Err(error) = keeper.write_anew(&history)
         {
@@ -142,6 +144,11 @@ impl Keeper {
     /// Whether the history outlives this process.
     pub fn is_durable(&self) -> bool {
         matches!(self.state, State::Kept { .. })
+    }
+
+    /// How often the file could not be written.
+    pub fn failures(&self) -> u64 {
+        self.failures
     }
 
     /// What people are to be told, once.
@@ -177,6 +184,7 @@ impl Keeper {
     }
 
     fn fail(&mut self, error: StorageError, retry_at: Seconds, entries: usize, len: u64) {
+        self.failures += 1;
         if !matches!(self.state, State::Failing { .. }) {
             self.notices.push(in_memory_only(error));
         }

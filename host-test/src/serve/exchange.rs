@@ -1,0 +1,384 @@
+//! One request: from the sender's body to the answer that the sender gets.
+//!
+//! In: a POST of events. Out: the receiver's answer, or with `--respond` the tagged events. Nothing is acknowledged that was not
+//! delivered, and nothing is kept: a batch that cannot be passed on whole is refused with a status at which senders try again
+//! (408, 429, 5xx); those at which they do not (400, 401, 413, 415) say that the same request would fail again. Bounds: [`Limits`].
+//! Not here: connections.
+
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use http_body_util::BodyExt;
+use tokio::sync::Semaphore;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::serve::access::Token;
+use crate::serve::detection::{Detection, Tagged};
+use crate::serve::encoding::{self, Encoding};
+use crate::serve::memory::{Full, Memory, Share};
+use crate::serve::metrics::{self, AlertLabels, Metrics, StatusLabel};
+use crate::serve::receiver::{self, Receiver};
+
+/// What a request may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of a body as it comes.
+    pub body: usize,
+    /// Bytes of a body unpacked.
+    pub unpacked: usize,
+    /// Bytes of a record; a longer one passes untouched.
+    pub record: usize,
+    /// Bytes of all bodies that are held at once.
+    pub memory: usize,
+    /// Requests at once.
+    pub requests: usize,
+    /// How long a body may take to come.
+    pub body_time: Duration,
+}
+
+/// What all requests share.
+#[derive(Debug)]
+pub struct Sidecar {
+    /// The module.
+    pub detection: Detection,
+    /// Whom events go to; nobody, if they are answered with.
+    pub receiver: Option<Receiver>,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// What a request may take.
+    pub limits: Limits,
+    /// What a request must know.
+    pub token: RwLock<Option<Token>>,
+    memory: Arc<Memory>,
+    requests: Semaphore,
+    workers: Arc<Semaphore>,
+    is_ending: AtomicBool,
+}
+
+/// Why a request is refused.
+#[derive(Debug)]
+struct Refusal {
+    status: StatusCode,
+    reason: Cow<'static, str>,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, reason: impl Into<Cow<'static, str>>) -> Refusal {
+        Refusal { status, reason: reason.into() }
+    }
+}
+
+impl From<Full> for Refusal {
+    fn from(_: Full) -> Refusal {
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too many bytes are under way: try again")
+    }
+}
+
+impl From<encoding::Error> for Refusal {
+    fn from(error: encoding::Error) -> Refusal {
+        let status = match error {
+            encoding::Error::Unknown(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            encoding::Error::TooLong(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            encoding::Error::Damaged(..) => StatusCode::BAD_REQUEST,
+        };
+        Refusal::new(status, error.to_string())
+    }
+}
+
+impl From<receiver::Error> for Refusal {
+    fn from(error: receiver::Error) -> Refusal {
+        let status = match error {
+            receiver::Error::TimedOut(_) => StatusCode::GATEWAY_TIMEOUT,
+            receiver::Error::Failed(_) => StatusCode::BAD_GATEWAY,
+        };
+        Refusal::new(status, error.to_string())
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, format!("{}\n", self.reason)).into_response();
+        match self.status {
+            StatusCode::SERVICE_UNAVAILABLE => {
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            StatusCode::UNAUTHORIZED => {
+                response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+/// A body with its alerts, packed as it came.
+struct Outgoing {
+    body: Bytes,
+    /// Nothing is left to pass on.
+    is_empty: bool,
+    /// What it takes of the memory.
+    _share: Share,
+}
+
+impl Sidecar {
+    /// A sidecar that nobody talks to yet.
+    pub fn new(detection: Detection, receiver: Option<Receiver>, limits: Limits, token: Option<Token>) -> Sidecar {
+        let workers = std::thread::available_parallelism().map_or(2, usize::from);
+        Sidecar {
+            detection,
+            receiver,
+            metrics: Metrics::default(),
+            limits,
+            token: RwLock::new(token),
+            memory: Memory::new(limits.memory),
+            requests: Semaphore::new(limits.requests.min(Semaphore::MAX_PERMITS)),
+            workers: Arc::new(Semaphore::new(workers)),
+            is_ending: AtomicBool::new(false),
+        }
+    }
+
+    /// From now on, `/health` tells balancers to go elsewhere.
+    pub fn end(&self) {
+        self.is_ending.store(true, Ordering::Relaxed);
+    }
+
+    /// `POST /`, `GET /health`, `GET /metrics`.
+    pub fn router(self: Arc<Self>) -> Router {
+        let counted = middleware::from_fn_with_state(Arc::clone(&self), count);
+        let guarded = middleware::from_fn_with_state(Arc::clone(&self), guard);
+        Router::new()
+            .route("/", post(events))
+            .route("/metrics", get(show_metrics))
+            .layer(guarded)
+            .route("/health", get(health))
+            .layer(CatchPanicLayer::new())
+            .layer(counted)
+            .with_state(self)
+    }
+
+    async fn exchange(self: &Arc<Self>, request: Request) -> Result<Response, Refusal> {
+        let Ok(_permit) = self.requests.try_acquire() else {
+            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too many requests are under way: try again"));
+        };
+        let (head, body) = request.into_parts();
+        let encodings = head.headers.get_all(CONTENT_ENCODING).iter();
+        let encodings: Vec<&str> = encodings.map(|value| value.to_str().unwrap_or("?")).collect();
+        let encodings = encoding::listed(&encodings.join(","))?;
+        let mut share = self.memory.share();
+        let body = self.receive(&head.headers, body, &mut share).await?;
+        let outgoing = self.detect(body, encodings, share).await?;
+        match &self.receiver {
+            _ if outgoing.is_empty && self.receiver.is_some() => Ok(StatusCode::OK.into_response()),
+            Some(receiver) => self.deliver(receiver, &head.headers, outgoing).await,
+            None => {
+                let mut response = outgoing.body.into_response();
+                response.headers_mut().remove(CONTENT_TYPE);
+                for name in [CONTENT_TYPE, CONTENT_ENCODING] {
+                    if let Some(value) = head.headers.get(&name) {
+                        response.headers_mut().insert(name, value.clone());
+                    }
+                }
+                Ok(response)
+            }
+        }
+    }
+
+    /// The body as it comes.
+    async fn receive(&self, headers: &HeaderMap, mut body: Body, share: &mut Share) -> Result<Bytes, Refusal> {
+        let most = self.limits.body;
+        let too_long = || {
+            let reason = format!("the body is longer than {most} bytes: send smaller batches, or set --max-body");
+            Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, reason)
+        };
+        let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+        if announced.is_some_and(|length| length > most) {
+            return Err(too_long());
+        }
+        let whole = async {
+            // Room for what is announced; it takes memory only as bytes come.
+            let mut whole = Vec::with_capacity(announced.unwrap_or(0));
+            while let Some(frame) = body.frame().await {
+                let frame = frame
+                    .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, format!("the body breaks off: {error}")))?;
+                let Ok(data) = frame.into_data() else { continue };
+                if whole.len() + data.len() > most {
+                    return Err(too_long());
+                }
+                share.take(data.len())?;
+                whole.extend_from_slice(&data);
+            }
+            Ok(Bytes::from(whole))
+        };
+        let late = || {
+            let seconds = self.limits.body_time.as_secs_f64();
+            Refusal::new(StatusCode::REQUEST_TIMEOUT, format!("the body did not come within {seconds} s"))
+        };
+        tokio::time::timeout(self.limits.body_time, whole).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    /// Unpacks a body, tags its records, and packs it again if that has changed it.
+    async fn detect(
+        self: &Arc<Self>,
+        body: Bytes,
+        encodings: Vec<Encoding>,
+        share: Share,
+    ) -> Result<Outgoing, Refusal> {
+        let worker = Arc::clone(&self.workers).acquire_owned().await;
+        let sidecar = Arc::clone(self);
+        let work = move || {
+            let _worker = worker;
+            sidecar.work(body, &encodings, share)
+        };
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "a batch could not be worked on");
+            Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the batch could not be worked on: try again"))
+        })
+    }
+
+    fn work(&self, body: Bytes, encodings: &[Encoding], mut share: Share) -> Result<Outgoing, Refusal> {
+        let begun = Instant::now();
+        let text = encoding::unpacked(&body, encodings, self.limits.unpacked)?;
+        if !encodings.is_empty() {
+            share.take(text.len())?;
+        }
+        let (tagged, said) = self.detection.tag(&text).map_err(|error| {
+            self.metrics.module_failures.inc();
+            tracing::error!(%error, "the module failed; the batch is refused, and the module starts anew");
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the module failed, and starts anew: try again")
+        })?;
+        for line in said {
+            tracing::warn!("{line}");
+        }
+        self.count(&text, &tagged);
+        let body = match tagged.body {
+            None => body.clone(),
+            Some(changed) => {
+                share.take(changed.len())?;
+                let packed = encoding::packed(changed, encodings).map_err(|error| {
+                    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the batch cannot be packed: {error}"))
+                })?;
+                Bytes::from(packed)
+            }
+        };
+        Metrics::observe(&self.metrics.detection_time, begun.elapsed());
+        Ok(Outgoing { body, is_empty: tagged.is_empty, _share: share })
+    }
+
+    fn count(&self, text: &[u8], tagged: &Tagged) {
+        let Metrics { records, bytes, candidates, not_json, too_long, alerts, suppressed, .. } = &self.metrics;
+        bytes.inc_by(text.len() as u64);
+        records.inc_by(tagged.batch.records);
+        candidates.inc_by(tagged.batch.candidates.len() as u64);
+        not_json.inc_by(tagged.batch.not_json);
+        too_long.inc_by(tagged.batch.too_long);
+        suppressed.inc_by(tagged.suppressed);
+        self.metrics.passed_after_failure.inc_by(tagged.passed_after_trap);
+        for (rule, reason) in &tagged.alerts {
+            alerts.get_or_create(&AlertLabels { rule: rule.clone(), reason: reason.clone() }).inc();
+        }
+    }
+
+    /// Passes a batch on; the receiver's answer is the answer.
+    async fn deliver(&self, receiver: &Receiver, headers: &HeaderMap, outgoing: Outgoing) -> Result<Response, Refusal> {
+        let begun = Instant::now();
+        let answer = receiver.send(headers, outgoing.body.clone()).await;
+        Metrics::observe(&self.metrics.receiver_time, begun.elapsed());
+        let was_taken = answer.as_ref().is_ok_and(|answer| answer.status.is_success());
+        if let Some(failures) = receiver.note(was_taken) {
+            match &answer {
+                Ok(answer) if was_taken => {
+                    tracing::info!(status = answer.status.as_u16(), failures, "the receiver takes batches again");
+                }
+                Ok(answer) => tracing::warn!(status = answer.status.as_u16(), "the receiver does not take a batch"),
+                Err(error) => tracing::warn!("{error}"),
+            }
+        }
+        let receiver::Answer { status, headers, body } = answer?;
+        if status.is_informational() || status.is_redirection() {
+            let reason = format!("the receiver answers {status}, which says nothing of the batch: check --forward");
+            return Err(Refusal::new(StatusCode::BAD_GATEWAY, reason));
+        }
+        let mut response = (status, body).into_response();
+        response.headers_mut().remove(CONTENT_TYPE);
+        response.headers_mut().extend(headers);
+        Ok(response)
+    }
+}
+
+async fn events(State(sidecar): State<Arc<Sidecar>>, request: Request) -> Response {
+    sidecar.metrics.in_flight.inc();
+    let _guard = InFlight(&sidecar);
+    let begun = Instant::now();
+    let response = sidecar.exchange(request).await.unwrap_or_else(|refusal| {
+        tracing::debug!(status = refusal.status.as_u16(), reason = %refusal.reason, "a request is refused");
+        refusal.into_response()
+    });
+    Metrics::observe(&sidecar.metrics.request_time, begun.elapsed());
+    response
+}
+
+/// A request that is under way, until this is dropped: a sender may go away in the middle.
+struct InFlight<'a>(&'a Sidecar);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.metrics.in_flight.dec();
+    }
+}
+
+async fn guard(State(sidecar): State<Arc<Sidecar>>, request: Request, next: Next) -> Response {
+    let may_pass = {
+        let token = sidecar.token.read().unwrap_or_else(PoisonError::into_inner);
+        token.as_ref().is_none_or(|token| token.is_in(request.headers()))
+    };
+    match may_pass {
+        true => next.run(request).await,
+        false => {
+            let reason = "the token is missing or another: send it as Authorization: Bearer TOKEN";
+            Refusal::new(StatusCode::UNAUTHORIZED, reason).into_response()
+        }
+    }
+}
+
+async fn count(State(sidecar): State<Arc<Sidecar>>, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let label = StatusLabel { status: response.status().as_u16() };
+    sidecar.metrics.requests.get_or_create(&label).inc();
+    response
+}
+
+async fn health(State(sidecar): State<Arc<Sidecar>>) -> Response {
+    if sidecar.is_ending.load(Ordering::Relaxed) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "ending\n").into_response();
+    }
+    match sidecar.receiver.as_ref().map_or(0, Receiver::failures) {
+        0 => "ok\n".into_response(),
+        // The sidecar itself is well, and a sender that stayed away would never find out.
+        failures => format!("ok, but the receiver has not taken the last {failures} batches\n").into_response(),
+    }
+}
+
+async fn show_metrics(State(sidecar): State<Arc<Sidecar>>) -> Response {
+    let text = tokio::task::spawn_blocking(move || {
+        sidecar.metrics.held.set(i64::try_from(sidecar.memory.held()).unwrap_or(i64::MAX));
+        let status = sidecar.detection.status().unwrap_or_else(|error| {
+            tracing::error!(%error, "the module does not say how it is");
+            None
+        });
+        sidecar.metrics.text(status)
+    });
+    match text.await {
+        Ok(Ok(text)) => ([(CONTENT_TYPE, metrics::MEDIA_TYPE)], text).into_response(),
+        _ => (StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written\n").into_response(),
+    }
+}
