@@ -110,7 +110,7 @@ fn the_next_call_is_served() {
     let mut whole = 0;
     // Ever more fuel, until it lasts: the call stops ever later.
     for number in 0..200 {
-        let fuel = 500 + number * 1_200;
+        let fuel = 500 + number * 600;
         let first = kept.call(&event(number), fuel);
         if let Some(answer) = first {
             assert!(alerts(&answer));

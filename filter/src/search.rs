@@ -3,6 +3,7 @@
 //! In: a record with a NUL behind it. Out: places in it. Not here: what is searched for (the engine's prefilter).
 
 use firstseen_engine::prefilter::{Needle, Search};
+use firstseen_engine::words::is_ascii;
 
 #[cfg_attr(target_arch = "wasm32", link(wasm_import_module = "env"))]
 unsafe extern "C" {
@@ -49,6 +50,20 @@ impl Search for HostSearch<'_> {
 
     fn contains(&self, byte: u8) -> bool {
         self.byte(byte, 0).is_some()
+    }
+
+    fn text(&self) -> Option<&str> {
+        utf8(self.record)
+    }
+}
+
+/// The bytes as text, if they are UTF-8; of ASCII, which nearly every record is, few steps tell that.
+fn utf8(bytes: &[u8]) -> Option<&str> {
+    if is_ascii(bytes) {
+        // SAFETY: ASCII is UTF-8.
+        Some(unsafe { core::str::from_utf8_unchecked(bytes) })
+    } else {
+        core::str::from_utf8(bytes).ok()
     }
 }
 

@@ -5,7 +5,6 @@
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
-use alloc::format;
 use alloc::string::String;
 
 use firstseen_engine::Engine;
@@ -50,7 +49,7 @@ pub(crate) fn engine() -> Result<Engine, String> {
             return Err([PACK, " cannot be read (", &StorageError(number).text(), "); check its permissions"].concat());
         }
     };
-    let pack = pack::decode(&bytes).map_err(|error| format!("{name} cannot be used: {error}"))?;
+    let pack = pack::decode(&bytes).map_err(|error| [name, " cannot be used: ", &error.text()].concat())?;
     let mut key = [0; 16];
     wasi::random(&mut key).map_err(|Errno(number)| {
         let number = decimal(u64::from(number));

@@ -7,8 +7,9 @@
 //! record that is large. Not here: whether to alert.
 
 use alloc::borrow::Cow;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use crate::decimal::decimal;
 use crate::event::timestamp::{self, Millis};
@@ -16,7 +17,7 @@ use crate::event::{EventView, json};
 use crate::new_terms::Reason;
 use crate::new_terms::history::entry::{Seconds, millis};
 use crate::new_terms::history::{History, OwnerNumber};
-use crate::rule::{FieldRef, NewTerms, Rule, Severity, Suppression, Template, TemplatePart};
+use crate::rule::{Entity, FieldRef, NewTerms, Rule, Severity, Suppression, Template, TemplatePart};
 
 /// How much of an event's text an alert shows, in bytes; the event itself carries all of it. No ARN and no user agent that
 /// AWS delivers is longer.
@@ -36,21 +37,44 @@ pub(crate) fn shown(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// The parts of a rule's alerts that are always the same, as JSON without the braces around.
+/// The parts of a rule's alerts that are always the same, as JSON.
 #[derive(Debug)]
 pub(crate) struct Frame {
-    head: String,
+    /// What an alert begins with, up to its texts.
+    head: Vec<Piece>,
     /// The names of the new-terms fields and the window.
-    new_terms: String,
+    new_terms: Vec<u8>,
     /// The names of the fields that alerts are grouped by.
-    suppression: String,
-    threat: String,
+    suppression: Vec<u8>,
+    entities: Vec<FieldMembers>,
+    details: FieldMembers,
+    /// What an alert ends with.
+    tail: Vec<u8>,
+}
+
+/// A piece of JSON, of which a part stands inside quotes.
+#[derive(Debug)]
+enum Piece {
+    /// The same in every alert.
+    Same(Vec<u8>),
+    /// What a field's first value is between quotes.
+    Field(FieldRef),
+}
+
+/// An object of which members are a field's first value each; those without value are left out, and without any so is the
+/// object.
+#[derive(Debug)]
+struct FieldMembers {
+    /// The object up to these members; they have a comma before.
+    head: Vec<u8>,
+    /// Each with its name up to the opening quote of the value.
+    members: Vec<(Vec<u8>, FieldRef)>,
 }
 
 impl Frame {
     pub(crate) fn new(rule: &Rule, field_names: &[String]) -> Frame {
         let mut head = Vec::new();
-        let mut object = Object::new(&mut head);
+        let mut object = Object::begin(&mut head);
         object.member("rule", |out| {
             let mut object = Object::begin(out);
             object.text("id", &rule.id).text("name", &rule.name).number("version", rule.version);
@@ -58,6 +82,13 @@ impl Frame {
             object.end();
         });
         object.text("severity", severity(rule.severity)).number("risk_score", rule.risk_score);
+        let head = Vec::from([Piece::Same(head)]);
+        let title = rule.alert.title.clone();
+        let title = title.unwrap_or_else(|| Template(Vec::from([TemplatePart::Text(rule.name.clone())])));
+        let mut head = with_template(head, ",\"title\":\"", &title);
+        if let Some(description) = &rule.alert.description {
+            head = with_template(head, ",\"description\":\"", description);
+        }
 
         let names = |fields: &[FieldRef]| -> Vec<&str> {
             fields.iter().map(|field| &*field_names[usize::from(field.0)]).collect()
@@ -70,23 +101,71 @@ impl Frame {
         if let Some(Suppression { group_by, .. }) = &rule.suppression {
             Object::new(&mut suppression).list("fields", &names(group_by));
         }
+        let entities = rule.alert.entities.iter().map(|Entity { kind, attributes }| {
+            let mut head = Vec::new();
+            Object::begin(&mut head).text("type", kind);
+            FieldMembers::new(head, attributes)
+        });
 
-        let mut threat = Vec::new();
+        let mut tail = Vec::new();
         if !rule.alert.threat.is_empty() {
-            Object::new(&mut threat).member("threat", |out| out.extend_from_slice(rule.alert.threat.as_bytes()));
+            tail.extend([b",\"threat\":", rule.alert.threat.as_bytes()].concat());
         }
+        tail.push(b'}');
         Frame {
-            head: into_text(head),
-            new_terms: into_text(new_terms),
-            suppression: into_text(suppression),
-            threat: into_text(threat),
+            head,
+            new_terms,
+            suppression,
+            entities: entities.collect(),
+            details: FieldMembers::new(Vec::new(), &rule.alert.details),
+            tail,
         }
     }
 }
 
-/// What was written here is JSON, hence UTF-8.
-fn into_text(json: Vec<u8>) -> String {
-    String::from_utf8(json).unwrap_or_default()
+/// The pieces, and behind them a member whose text is a filled template's.
+fn with_template(mut pieces: Vec<Piece>, name: &str, template: &Template) -> Vec<Piece> {
+    pieces.push(Piece::Same(Vec::from(name)));
+    pieces.extend(template.0.iter().map(|part| match part {
+        TemplatePart::Field(field) => Piece::Field(*field),
+        TemplatePart::Text(text) => {
+            let mut same = Vec::new();
+            write_between_quotes(&mut same, text);
+            Piece::Same(same)
+        }
+    }));
+    pieces.push(Piece::Same(Vec::from("\"")));
+    pieces
+}
+
+impl FieldMembers {
+    fn new(head: Vec<u8>, named: &[(String, FieldRef)]) -> FieldMembers {
+        let members = named.iter().map(|(name, field)| {
+            let mut before = Vec::from(b",");
+            write_text(&mut before, name);
+            before.extend(b":\"");
+            (before, *field)
+        });
+        FieldMembers { head, members: members.collect() }
+    }
+
+    /// Writes the object behind `before`, without its closing brace; whether there is one.
+    fn write(&self, out: &mut Vec<u8>, before: &[u8], event: &EventView<'_>) -> bool {
+        let start = out.len();
+        out.extend_from_slice(before);
+        out.extend_from_slice(&self.head);
+        let mut has_members = false;
+        for (before, field) in &self.members {
+            if write_first(out, before, *field, event) {
+                out.push(b'"');
+                has_members = true;
+            }
+        }
+        if !has_members {
+            out.truncate(start);
+        }
+        has_members
+    }
 }
 
 fn severity(severity: Severity) -> &'static str {
@@ -101,7 +180,6 @@ fn severity(severity: Severity) -> &'static str {
 /// A rule's alerts on one event.
 #[derive(Debug)]
 pub(crate) struct Finding<'r> {
-    pub(crate) rule: &'r Rule,
     pub(crate) frame: &'r Frame,
     /// One for each alert; of a rule without new terms, one that says nothing.
     pub(crate) alerts: Vec<Option<NewTuple>>,
@@ -205,108 +283,110 @@ pub(crate) fn annotate(
     out.reserve(record.len() + 2048 * (findings.len() + 1));
     out.extend_from_slice(&record[..end]);
     out.push(b',');
-    let mut record_object = Object::new(out);
-    record_object.member(key, |out| {
-        let mut object = Object::begin(out);
-        if !findings.is_empty() {
-            object.member("alerts", |out| {
-                out.push(b'[');
-                for (at, finding) in findings.iter().enumerate() {
-                    write_alerts(out, at == 0, finding, event);
-                }
-                out.push(b']');
-            });
-        }
-        if !suppressed.is_empty() {
-            object.member("suppressed", |out| array(out, suppressed, write_suppressed));
-        }
-        if history.since != 0 {
-            object.member("history", |out| history.write(out));
-        }
-        object.end();
-    });
+    write_text(out, key);
+    out.push(b':');
+    let mut object = Object::begin(out);
+    if !findings.is_empty() {
+        object.member("alerts", |out| {
+            out.push(b'[');
+            for (at, finding) in findings.iter().enumerate() {
+                write_alerts(out, at == 0, finding, event);
+            }
+            out.push(b']');
+        });
+    }
+    if !suppressed.is_empty() {
+        object.member("suppressed", |out| array(out, suppressed, write_suppressed));
+    }
+    if history.since != 0 {
+        object.member("history", |out| history.write(out));
+    }
+    object.end();
     out.extend_from_slice(&record[end..]);
 }
 
 fn write_alerts(out: &mut Vec<u8>, mut is_first: bool, finding: &Finding<'_>, event: &EventView<'_>) {
-    let Finding { rule, frame, alerts, omitted, opened } = finding;
-    let (mut before, mut behind) = (Vec::new(), Vec::new());
-    write_texts(&mut before, rule, event);
-    write_subject(&mut behind, rule, event, opened.as_ref().map(|group| (group, &*frame.suppression)));
-    let (before, behind) = (into_text(before), into_text(behind));
+    let Finding { frame, alerts, omitted, opened, .. } = finding;
+    let (mut head, mut tail) = (0..0, 0..0);
     for (at, new) in alerts.iter().enumerate() {
         if !core::mem::take(&mut is_first) {
             out.push(b',');
         }
-        let mut object = Object::begin(out);
-        object.rendered(&frame.head).rendered(&before);
+        // What is the same in the event's alerts is written for the first, and copied for the others.
+        write_again(out, &mut head, |out| write_pieces(out, &frame.head, event));
         if let Some(NewTuple { values, reason }) = new {
-            object.member("new_terms", |out| {
-                let mut object = Object::begin(out);
-                object.rendered(&frame.new_terms).list("values", values);
-                match reason {
-                    Reason::NeverSeen => object.text("reason", "never_seen"),
-                    Reason::Expired { last_seen } => {
-                        object.text("reason", "expired").text("last_seen", &timestamp::format(*last_seen))
-                    }
-                    Reason::Evicted => object.text("reason", "evicted"),
-                    Reason::TooMany => object.text("reason", "too_many"),
-                };
-                if *omitted > 0 && at + 1 == alerts.len() {
-                    object.number("omitted", u32::try_from(*omitted).unwrap_or(u32::MAX));
+            out.extend_from_slice(b",\"new_terms\":{");
+            let mut object = Object::new(out);
+            object.rendered(&frame.new_terms).list("values", values);
+            match reason {
+                Reason::NeverSeen => object.text("reason", "never_seen"),
+                Reason::Expired { last_seen } => {
+                    object.text("reason", "expired").text("last_seen", &timestamp::format(*last_seen))
                 }
-                object.end();
-            });
+                Reason::Evicted => object.text("reason", "evicted"),
+                Reason::TooMany => object.text("reason", "too_many"),
+            };
+            if *omitted > 0 && at + 1 == alerts.len() {
+                object.number("omitted", u32::try_from(*omitted).unwrap_or(u32::MAX));
+            }
+            object.end();
         }
-        object.rendered(&behind).rendered(&frame.threat);
+        write_again(out, &mut tail, |out| write_tail(out, frame, event, opened.as_ref()));
+    }
+}
+
+/// Writes what stands at `written` once more; where nothing was written yet, this is.
+fn write_again(out: &mut Vec<u8>, written: &mut Range<usize>, write: impl FnOnce(&mut Vec<u8>)) {
+    if written.end == 0 {
+        let start = out.len();
+        write(out);
+        *written = start..out.len();
+    } else {
+        out.extend_from_within(written.clone());
+    }
+}
+
+fn write_pieces(out: &mut Vec<u8>, pieces: &[Piece], event: &EventView<'_>) {
+    for piece in pieces {
+        match piece {
+            Piece::Same(same) => out.extend_from_slice(same),
+            Piece::Field(field) => {
+                write_first(out, &[], *field, event);
+            }
+        }
+    }
+}
+
+/// Whom and what it is about, and the end of the alert.
+fn write_tail(out: &mut Vec<u8>, frame: &Frame, event: &EventView<'_>, opened: Option<&Group>) {
+    if let Some(Group { terms, start }) = opened {
+        out.extend_from_slice(b",\"suppression\":{");
+        let mut object = Object::new(out);
+        let start = timestamp::format(*start);
+        object.rendered(&frame.suppression).member("terms", |out| array(out, terms, write_values));
+        object.text("start", &start).text("end", &start).number("count", 1u32);
         object.end();
     }
+    let mut before: &[u8] = b",\"entities\":[";
+    for entity in &frame.entities {
+        if entity.write(out, before, event) {
+            out.push(b'}');
+            before = b",";
+        }
+    }
+    if before == b"," {
+        out.push(b']');
+    }
+    let details = out.len() + DETAILS.len();
+    if frame.details.write(out, DETAILS, event) {
+        // There is nothing before the first of them that its comma would separate it from.
+        out[details] = b'{';
+        out.push(b'}');
+    }
+    out.extend_from_slice(&frame.tail);
 }
 
-/// What happened, in words.
-fn write_texts(out: &mut Vec<u8>, rule: &Rule, event: &EventView<'_>) {
-    let mut object = Object::new(out);
-    match &rule.alert.title {
-        Some(title) => object.text("title", &fill(title, event)),
-        None => object.text("title", &rule.name),
-    };
-    if let Some(description) = &rule.alert.description {
-        object.text("description", &fill(description, event));
-    }
-}
-
-/// Whom and what it is about.
-fn write_subject(out: &mut Vec<u8>, rule: &Rule, event: &EventView<'_>, opened: Option<(&Group, &str)>) {
-    let mut object = Object::new(out);
-    if let Some((Group { terms, start }, fields)) = opened {
-        object.member("suppression", |out| {
-            let mut object = Object::begin(out);
-            let start = timestamp::format(*start);
-            object.rendered(fields).member("terms", |out| array(out, terms, write_values));
-            object.text("start", &start).text("end", &start).number("count", 1u32);
-            object.end();
-        });
-    }
-    let entities = rule.alert.entities.iter().map(|entity| (entity, present(&entity.attributes, event)));
-    let entities: Vec<_> = entities.filter(|(_, attributes)| !attributes.is_empty()).collect();
-    if !entities.is_empty() {
-        object.member("entities", |out| {
-            array(out, &entities, |out, (entity, attributes)| {
-                let mut object = Object::begin(out);
-                object.text("type", &entity.kind).texts(attributes);
-                object.end();
-            });
-        });
-    }
-    let details = present(&rule.alert.details, event);
-    if !details.is_empty() {
-        object.member("details", |out| {
-            let mut object = Object::begin(out);
-            object.texts(&details);
-            object.end();
-        });
-    }
-}
+const DETAILS: &[u8] = b",\"details\":";
 
 /// A field's one value; several as a list, none as null.
 fn write_values(out: &mut Vec<u8>, values: &Vec<String>) {
@@ -325,30 +405,19 @@ fn write_suppressed(out: &mut Vec<u8>, suppressed: &Suppressed<'_>) {
     object.end();
 }
 
-/// The first value of each named field that has one.
-fn present<'n>(named: &'n [(String, FieldRef)], event: &EventView<'_>) -> Vec<(&'n str, String)> {
-    named.iter().filter_map(|(name, field)| Some((name.as_str(), first_shown(*field, event)?))).collect()
-}
-
-/// The field's first value, as alerts show it.
-fn first_shown(field: FieldRef, event: &EventView<'_>) -> Option<String> {
-    let mut first = None;
-    event.any(field, &mut |value| {
-        first = Some(shown(value.as_text()).to_string());
-        true
-    });
-    first
-}
-
-fn fill(template: &Template, event: &EventView<'_>) -> String {
-    let mut text = String::new();
-    for part in &template.0 {
-        match part {
-            TemplatePart::Text(part) => text.push_str(part),
-            TemplatePart::Field(field) => text.push_str(&first_shown(*field, event).unwrap_or_default()),
-        }
+/// Writes `before` and the field's first value, as alerts show it, between quotes; whether it has one.
+fn write_first(out: &mut Vec<u8>, before: &[u8], field: FieldRef, event: &EventView<'_>) -> bool {
+    if let Some(text) = event.only_text(field) {
+        // It stands in the event as JSON without escapes, and so it may here.
+        out.extend_from_slice(before);
+        out.extend_from_slice(shown(text).as_bytes());
+        return true;
     }
-    text
+    event.any(field, &mut |value| {
+        out.extend_from_slice(before);
+        write_between_quotes(out, &shown(value.as_text()));
+        true
+    })
 }
 
 /// A JSON object being written.
@@ -379,39 +448,34 @@ impl<'o> Object<'o> {
         self.empty = false;
     }
 
-    fn member(&mut self, name: &str, write: impl FnOnce(&mut Vec<u8>)) -> &mut Self {
+    /// `name` is one of ours, which need no escapes.
+    fn member(&mut self, name: &'static str, write: impl FnOnce(&mut Vec<u8>)) -> &mut Self {
         self.separate();
-        write_text(self.out, name);
-        self.out.push(b':');
+        self.out.push(b'"');
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b"\":");
         write(self.out);
         self
     }
 
-    fn number(&mut self, name: &str, number: impl Into<u32>) -> &mut Self {
+    fn number(&mut self, name: &'static str, number: impl Into<u32>) -> &mut Self {
         let number = decimal(u64::from(number.into()));
         self.member(name, |out| out.extend_from_slice(number.as_bytes()))
     }
 
-    fn list<T: AsRef<str>>(&mut self, name: &str, texts: &[T]) -> &mut Self {
+    fn list<T: AsRef<str>>(&mut self, name: &'static str, texts: &[T]) -> &mut Self {
         self.member(name, |out| write_list(out, texts))
     }
 
-    fn text(&mut self, name: &str, text: &str) -> &mut Self {
+    fn text(&mut self, name: &'static str, text: &str) -> &mut Self {
         self.member(name, |out| write_text(out, text))
     }
 
-    fn texts(&mut self, members: &[(&str, String)]) -> &mut Self {
-        for (name, text) in members {
-            self.text(name, text);
-        }
-        self
-    }
-
     /// Members that were written before; none, if that is empty.
-    fn rendered(&mut self, members: &str) -> &mut Self {
+    fn rendered(&mut self, members: &[u8]) -> &mut Self {
         if !members.is_empty() {
             self.separate();
-            self.out.extend_from_slice(members.as_bytes());
+            self.out.extend_from_slice(members);
         }
         self
     }
@@ -432,14 +496,18 @@ fn write_list<T: AsRef<str>>(out: &mut Vec<u8>, texts: &[T]) {
     array(out, texts, |out, text| write_text(out, text.as_ref()));
 }
 
-/// Text that needs no escape, as nearly all does, is written as it is.
 fn write_text(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    write_between_quotes(out, text);
+    out.push(b'"');
+}
+
+/// Text that needs no escape, as nearly all does, is written as it is.
+fn write_between_quotes(out: &mut Vec<u8>, text: &str) {
     if json::is_plain(text) {
-        out.push(b'"');
         out.extend_from_slice(text.as_bytes());
-        out.push(b'"');
-    } else {
+    } else if let Some(quoted) = serde_json::to_vec(text).ok().as_deref() {
         // Text always has a JSON form.
-        out.extend(serde_json::to_vec(text).unwrap_or_default());
+        out.extend_from_slice(quoted.get(1..quoted.len() - 1).unwrap_or_default());
     }
 }

@@ -101,6 +101,12 @@ impl Schema {
         let output_keys = (1..MAX_OUTPUT_KEYS).map(|n| paths.slot(&output_key(&settings.output_key, n))).collect();
         Ok(Schema { paths, dialects, event_version, as_organization, output_keys, hash_key })
     }
+
+    /// Whether the field is what stands in one place, whatever the dialect.
+    pub(crate) fn is_in_one_place(&self, field: FieldRef) -> bool {
+        let sources = self.dialects.iter().filter_map(|slots| slots.fields.get(usize::from(field.0)));
+        sources.into_iter().all(|source| matches!(source, Source::At(_)))
+    }
 }
 
 /// How many alert keys one record can carry; the last is used again when all are taken.
@@ -148,7 +154,7 @@ impl<'a> EventView<'a> {
         let is_raw = schema.event_version.is_some_and(|slot| values.at(slot, 0).any(Captured::has_value));
         let may_be = |slots: &&DialectSlots| !(is_raw && slots.dialect == Dialect::Ecs);
         let dialects = || schema.dialects.iter().filter(may_be);
-        let (slots, scope) = (0..=values.deepest()?)
+        let (slots, scope) = (0..=values.deepest?)
             .rev()
             .find_map(|scope| Some((dialects().find(|slots| slots.fit(&values, scope))?, scope)))?;
         Some(EventView { schema, slots, scope, values })
@@ -185,14 +191,21 @@ impl<'a> EventView<'a> {
         self.schema.output_keys.iter().take_while(|slot| taken(slot)).count()
     }
 
+    /// The field's value, if it stands in one place, is the only one there, and is text without escapes: so most are. What
+    /// else the field may be, [`EventView::any`] tells.
+    #[inline]
+    pub(crate) fn only_text(&self, field: FieldRef) -> Option<&'a str> {
+        match self.slots.fields[usize::from(field.0)] {
+            Source::At(slot) => self.values.only(slot, self.scope)?.plain_text(),
+            Source::Constant(text) => Some(text),
+            _ => None,
+        }
+    }
+
     /// Whether one of the field's values passes the test.
     pub fn any(&self, field: FieldRef, test: &mut dyn FnMut(&Value<'_>) -> bool) -> bool {
-        // Most fields stand in one place as text; the way there is short because an interpreter counts steps.
-        if let Source::At(slot) = self.slots.fields[usize::from(field.0)] {
-            return self.at(slot).any(|found| match found.plain_text() {
-                Some(text) => test(&Value::Text(Cow::Borrowed(text))),
-                None => found.each(&mut |value| break_if(test(&value))).is_break(),
-            });
+        if let Some(text) = self.only_text(field) {
+            return test(&Value::Text(Cow::Borrowed(text)));
         }
         self.each(field, &mut |value| break_if(test(&value))).is_break()
     }
@@ -251,9 +264,9 @@ impl<'a> EventView<'a> {
             }
             Source::OwnUserName { identity_type, .. } if self.is_session(identity_type) => ControlFlow::Continue(()),
             Source::OwnUserName { user_name, .. } => self.each_at(user_name, visit),
-            Source::JsonText(slot) => self.at(slot).try_for_each(|found| match json::decode(found.json) {
-                None if has_content(found.json) => visit(Value::Text(Cow::Owned(value::compact(found.json)))),
-                Some(text) if !text.is_empty() => visit(Value::Text(text)),
+            Source::JsonText(slot) => self.at(slot).try_for_each(|found| match found.decoded() {
+                Err(json) if has_content(json) => visit(Value::Text(Cow::Owned(value::compact(json)))),
+                Ok(text) if !text.is_empty() => visit(Value::Text(text)),
                 _ => ControlFlow::Continue(()),
             }),
             Source::MemberOfEach(slot, name) => self.member_of_each(slot, name, visit),
@@ -273,6 +286,9 @@ impl<'a> EventView<'a> {
     }
 
     fn first_value(&self, slot: Slot) -> Option<Value<'a>> {
+        if let Some(text) = self.values.only(slot, self.scope).and_then(Captured::plain_text) {
+            return Some(Value::Text(Cow::Borrowed(text)));
+        }
         let mut first = None;
         let _ = self.at(slot).try_for_each(|found| {
             found.each(&mut |value| {
@@ -294,9 +310,7 @@ impl<'a> EventView<'a> {
 
     /// The JSON text at a slot: of an object or array itself, or of the text that holds one.
     fn structure(&self, slot: Slot) -> Option<Cow<'a, str>> {
-        self.at(slot)
-            .map(|found| value::structure(found.json))
-            .find(|json| matches!(json.as_bytes(), [b'{' | b'[', ..]))
+        self.at(slot).map(Captured::structure).find(|json| matches!(json.as_bytes(), [b'{' | b'[', ..]))
     }
 
     fn member_text(&self, slot: Slot, name: &str) -> Option<String> {
@@ -331,7 +345,7 @@ impl<'a> EventView<'a> {
         visit: &mut dyn FnMut(Value<'_>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         self.at(slot).try_for_each(|found| {
-            let json = value::structure(found.json);
+            let json = found.structure();
             value::elements(&json)
                 .into_iter()
                 .filter_map(|element| value::member(element, name))

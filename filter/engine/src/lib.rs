@@ -22,6 +22,6 @@ pub mod prefilter;
 pub mod rule;
 pub mod status;
 pub mod storage;
-mod words;
+pub mod words;
 
 pub use engine::{Engine, Explanation, Outcome};

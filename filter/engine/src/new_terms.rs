@@ -39,9 +39,10 @@ pub struct Term {
 impl TermTuples {
     /// The event's tuples; none if a field has no value.
     pub fn of(fields: &[FieldRef], event: &EventView<'_>, key: Key) -> TermTuples {
-        let terms = |field: &FieldRef| {
-            let texts = event.texts(*field).into_iter();
-            texts.map(|text| Term { print: key.print(core::slice::from_ref(&text)), text }).collect()
+        let term = |text: String| Term { print: key.print(core::slice::from_ref(&text)), text };
+        let terms = |field: &FieldRef| match event.only_text(*field) {
+            Some(text) => Vec::from([term(String::from(text))]),
+            None => event.texts(*field).into_iter().map(term).collect(),
         };
         TermTuples { fields: fields.iter().map(terms).collect() }
     }

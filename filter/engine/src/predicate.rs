@@ -20,7 +20,39 @@ pub fn matches(predicate: &Predicate, event: &EventView<'_>) -> bool {
         Predicate::All(all) => all.iter().all(|predicate| matches(predicate, event)),
         Predicate::Any(any) => any.iter().any(|predicate| matches(predicate, event)),
         Predicate::Not(inner) => !matches(inner, event),
-        Predicate::Is(comparison) => event.any(comparison.field, &mut |value| passes(comparison, value)),
+        Predicate::Is(comparison) => match event.only_text(comparison.field) {
+            Some(text) => text_passes(comparison, text),
+            None => event.any(comparison.field, &mut |value| passes(comparison, value)),
+        },
+    }
+}
+
+/// Puts what rules events out the soonest first: `late` tells of a field how late it is to be looked at. What the predicate
+/// says stays the same.
+pub fn order(predicate: &mut Predicate, late: &impl Fn(FieldRef) -> u8) {
+    let lateness = |part: &Predicate| match part {
+        Predicate::Is(comparison) => late(comparison.field),
+        Predicate::Not(inner) => match &**inner {
+            Predicate::Is(comparison) => late(comparison.field),
+            _ => u8::MAX,
+        },
+        Predicate::All(_) | Predicate::Any(_) => u8::MAX,
+    };
+    match predicate {
+        Predicate::All(parts) => {
+            parts.iter_mut().for_each(|part| order(part, late));
+            // There are few.
+            for end in (1..parts.len()).rev() {
+                for at in 0..end {
+                    if lateness(&parts[at]) > lateness(&parts[at + 1]) {
+                        parts.swap(at, at + 1);
+                    }
+                }
+            }
+        }
+        Predicate::Any(parts) => parts.iter_mut().for_each(|part| order(part, late)),
+        Predicate::Not(inner) => order(inner, late),
+        Predicate::Is(_) => {}
     }
 }
 
@@ -77,13 +109,19 @@ pub fn names(predicate: &Predicate, field: FieldRef) -> bool {
 
 /// Whether one value passes the comparison's test.
 pub(crate) fn passes(comparison: &Comparison, value: &Value<'_>) -> bool {
+    text_passes(comparison, value.as_text())
+        || matches!(&comparison.test, Test::Equals(literal) if is_same_number(value, literal))
+}
+
+/// Whether a value that is text passes the comparison's test.
+pub(crate) fn text_passes(comparison: &Comparison, text: &str) -> bool {
     let Comparison { test, ignore_case, .. } = comparison;
     match test {
         Test::Exists => true,
-        Test::Equals(literal) => equal_text(value.as_text(), literal, *ignore_case) || is_same_number(value, literal),
-        Test::Wildcard(parts) => fits(value.as_text().as_bytes(), parts, *ignore_case),
-        Test::Range(op, bound) => is_in_range(*op, value, bound),
-        Test::Cidr(network) => Network::parse(network).is_some_and(|network| network.contains(value.as_text())),
+        Test::Equals(literal) => equal_text(text, literal, *ignore_case),
+        Test::Wildcard(parts) => fits(text.as_bytes(), parts, *ignore_case),
+        Test::Range(op, bound) => is_in_range(*op, text, bound),
+        Test::Cidr(network) => Network::parse(network).is_some_and(|network| network.contains(text)),
     }
 }
 
@@ -97,8 +135,7 @@ fn is_same_number(value: &Value<'_>, literal: &str) -> bool {
     number::compare(text, literal) == Some(Ordering::Equal)
 }
 
-fn is_in_range(op: RangeOp, value: &Value<'_>, bound: &str) -> bool {
-    let text = value.as_text();
+fn is_in_range(op: RangeOp, text: &str, bound: &str) -> bool {
     let order = number::compare(text, bound)
         .or_else(|| Some(timestamp::parse(text)?.cmp(&timestamp::parse(bound)?)))
         .unwrap_or_else(|| text.cmp(bound));

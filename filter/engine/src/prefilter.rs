@@ -27,10 +27,9 @@
 
 use alloc::vec::Vec;
 
-use crate::event::value::Value;
 use crate::predicate;
 use crate::rule::{Comparison, Dialect, FieldRef, Pack, Predicate, Settings, Test};
-use crate::words::{position, same};
+use crate::words::{plain_end, position, same};
 
 /// A record's bytes, and how to search them: by the host's routines where there are any.
 pub trait Search {
@@ -43,6 +42,11 @@ pub trait Search {
 
     /// Whether the record holds the byte.
     fn contains(&self, byte: u8) -> bool;
+
+    /// The record as text, if it is UTF-8.
+    fn text(&self) -> Option<&str> {
+        core::str::from_utf8(self.bytes()).ok()
+    }
 }
 
 /// A text that is searched for.
@@ -129,6 +133,11 @@ const ANCHORS: [Anchor; 2] = [
         ],
     },
 ];
+
+/// Whether the prefilter goes by this field, so that most events which it lets pass have it right.
+pub(crate) fn is_anchor(field: &str) -> bool {
+    ANCHORS.iter().any(|anchor| anchor.field == field)
+}
 
 /// How many places of one needle are looked at: far more than any event has that nobody has stuffed.
 const MAX_PLACES: usize = 64;
@@ -269,7 +278,8 @@ impl Group {
         let Some(rest) = skip_white_space(rest).strip_prefix(b":") else { return false };
         let (opening, rest) = split_backslashes(skip_white_space(rest));
         let Some(rest) = rest.strip_prefix(b"\"") else { return true };
-        let Some(end) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\')) else { return true };
+        // No JSON text goes on behind a control character, so what is said of such a record does not matter.
+        let end = plain_end(rest, 0);
         // The closing quote has as many backslashes as the opening one; anything else is an escape inside the value.
         let (closing, behind) = split_backslashes(&rest[end..]);
         match core::str::from_utf8(&rest[..end]) {
@@ -279,8 +289,7 @@ impl Group {
     }
 
     fn accepts(&self, text: &str) -> bool {
-        let value = Value::Text(text.into());
-        self.tests.iter().any(|test| predicate::passes(test, &value))
+        self.tests.iter().any(|test| predicate::text_passes(test, text))
     }
 }
 

@@ -12,7 +12,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::num::NonZeroUsize;
 
-use crate::words::plain_end;
+use crate::words::{self, plain_end};
 
 /// The place behind something that was read, so never 0: an `Option` of it is a single number, which a function in
 /// WebAssembly returns without going through memory. `None` says that the text is not JSON.
@@ -27,29 +27,43 @@ pub(crate) enum Kind {
     Other,
 }
 
-/// What the value that begins at or after `at` begins as.
-#[inline]
-pub(crate) fn kind(text: &[u8], at: usize) -> Kind {
-    match text.get(token(text, at)) {
-        Some(b'{') => Kind::Object,
-        Some(b'[') => Kind::Array,
-        Some(b'"') => Kind::Text,
-        _ => Kind::Other,
+impl Kind {
+    /// What a value is that begins with this byte.
+    #[inline]
+    pub(crate) fn of(first: u8) -> Kind {
+        match first {
+            b'{' => Kind::Object,
+            b'[' => Kind::Array,
+            b'"' => Kind::Text,
+            _ => Kind::Other,
+        }
     }
 }
 
-/// The next place, from `at` on, where no white space is.
+/// What the value that begins at or after `at` begins as.
 #[inline]
-pub(crate) fn token(text: &[u8], at: usize) -> usize {
-    match text.get(at) {
-        Some(..=b' ') => skip_white_space(text, at),
-        _ => at,
+pub(crate) fn kind(text: &[u8], at: usize) -> Kind {
+    first(text, at).map_or(Kind::Other, |(first, _)| Kind::of(first))
+}
+
+/// The first byte, from `at` on, that is no white space, and its place; `None` at the end of the text.
+#[inline]
+pub(crate) fn first(text: &[u8], at: usize) -> Option<(u8, usize)> {
+    match *text.get(at)? {
+        ..=b' ' => first_behind_white_space(text, at),
+        byte => Some((byte, at)),
     }
 }
 
 #[cold]
 #[inline(never)]
-fn skip_white_space(text: &[u8], mut at: usize) -> usize {
+fn first_behind_white_space(text: &[u8], at: usize) -> Option<(u8, usize)> {
+    let at = token(text, at);
+    Some((*text.get(at)?, at))
+}
+
+/// The next place, from `at` on, where no white space is.
+pub(crate) fn token(text: &[u8], mut at: usize) -> usize {
     while let Some(b' ' | b'\t' | b'\r' | b'\n') = text.get(at) {
         at += 1;
     }
@@ -59,6 +73,13 @@ fn skip_white_space(text: &[u8], mut at: usize) -> usize {
 /// Reads this byte, which white space may precede.
 #[inline]
 pub(crate) fn expect(text: &[u8], at: usize, byte: u8) -> Option<Behind> {
+    // Looked at first, since nearly all JSON in a pipeline is written without white space.
+    if text.get(at) == Some(&byte) { Behind::new(at + 1) } else { expect_behind_white_space(text, at, byte) }
+}
+
+#[cold]
+#[inline(never)]
+fn expect_behind_white_space(text: &[u8], at: usize, byte: u8) -> Option<Behind> {
     let at = token(text, at);
     if *text.get(at)? == byte { Behind::new(at + 1) } else { None }
 }
@@ -75,21 +96,19 @@ pub(crate) enum Next {
 /// Reads what follows a member or element of what `closing` closes.
 #[inline]
 pub(crate) fn next(text: &[u8], at: usize, closing: u8) -> Option<Next> {
-    let at = token(text, at);
-    match *text.get(at)? {
-        b',' => Some(Next::At(at + 1)),
-        byte if byte == closing => Behind::new(at + 1).map(Next::End),
+    match first(text, at)? {
+        (b',', at) => Some(Next::At(at + 1)),
+        (byte, at) if byte == closing => Behind::new(at + 1).map(Next::End),
         _ => None,
     }
 }
 
 /// Reads any value.
 pub(crate) fn skip(text: &[u8], at: usize) -> Option<Behind> {
-    let at = token(text, at);
-    match *text.get(at)? {
-        b'"' => string(text, at + 1).map(StringEnd::behind),
-        b'{' | b'[' => skip_nested(text, at),
-        first => literal(text, at, first),
+    match first(text, at)? {
+        (b'"', at) => string(text, at + 1).map(StringEnd::behind),
+        (b'{' | b'[', at) => skip_nested(text, at),
+        (first, at) => literal(text, at, first),
     }
 }
 
@@ -97,8 +116,9 @@ pub(crate) fn skip(text: &[u8], at: usize) -> Option<Behind> {
 fn skip_nested(text: &[u8], mut at: usize) -> Option<Behind> {
     let mut open = Brackets::default();
     loop {
-        at = token(text, at);
-        let mut behind = match *text.get(at)? {
+        let first_byte;
+        (first_byte, at) = first(text, at)?;
+        let mut behind = match first_byte {
             b'"' => string(text, at + 1)?.behind(),
             b'{' => match expect(text, at + 1, b'}') {
                 Some(behind) => behind,
@@ -116,7 +136,7 @@ fn skip_nested(text: &[u8], mut at: usize) -> Option<Behind> {
                     continue;
                 }
             },
-            first => literal(text, at, first)?,
+            _ => literal(text, at, first_byte)?,
         };
         // A value has ended; so may have what it stands in.
         at = loop {
@@ -227,7 +247,7 @@ fn string_from_escape(text: &[u8], mut at: usize) -> Option<StringEnd> {
 
 /// Whether the text needs no escapes between quotes.
 pub(crate) fn is_plain(text: &str) -> bool {
-    plain_end(text.as_bytes(), 0) == text.len()
+    words::is_plain(text.as_bytes())
 }
 
 /// Calls `element` with the JSON text of each element of an array, which is the whole of `json`; `None` if it is none.
@@ -267,11 +287,6 @@ pub(crate) fn members<'a>(json: &'a str, mut member: impl FnMut(Cow<'a, str>, &'
             Next::End(_) => return Some(()),
         }
     }
-}
-
-/// What stands between the quotes of a string.
-pub(crate) fn unquoted(json: &str) -> &str {
-    json.get(1..json.len().saturating_sub(1)).unwrap_or_default()
 }
 
 /// Whether the whole text is one JSON value.

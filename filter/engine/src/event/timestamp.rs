@@ -18,9 +18,6 @@ const FIRST_MILLIS: i64 = 100_000_000_000;
 /// The first and last year that [`parse`] reads and [`format()`] writes.
 const YEARS: core::ops::RangeInclusive<i64> = 1..=9999;
 
-/// Where digits and what else stand in a point in time, before its fraction and zone.
-const SHAPE: &[u8; 19] = b"0000-00-00T00:00:00";
-
 /// What a value of a time field says.
 pub(crate) fn from_value(value: &Value<'_>) -> Option<Millis> {
     match value {
@@ -51,17 +48,14 @@ const DAY: i64 = 86_400_000;
 /// Reads a point in time; `None` if it is none that this module reads.
 pub fn parse(text: &str) -> Option<Millis> {
     let (date_time, rest) = text.as_bytes().split_first_chunk::<19>()?;
-    let mut numbers = [0; 6];
-    let mut at = 0;
-    for (byte, shape) in date_time.iter().zip(SHAPE) {
-        match shape {
-            b'0' if byte.is_ascii_digit() => numbers[at] = numbers[at] * 10 + i64::from(byte - b'0'),
-            b'T' if matches!(byte, b'T' | b't' | b' ') => at += 1,
-            b'-' | b':' if byte == shape => at += 1,
-            _ => return None,
-        }
-    }
-    let [year, month, day, hour, minute, second] = numbers;
+    let &[c1, c2, y1, y2, b'-', m1, m2, b'-', d1, d2, b'T' | b't' | b' ', h1, h2, b':', n1, n2, b':', s1, s2] =
+        date_time
+    else {
+        return None;
+    };
+    let year = two_digits(c1, c2) * 100 + two_digits(y1, y2);
+    let (month, day, hour) = (two_digits(m1, m2), two_digits(d1, d2), two_digits(h1, h2));
+    let (minute, second) = (two_digits(n1, n2), two_digits(s1, s2));
     // A leap second is the last one of its minute.
     let second = if second == 60 { 59 } else { second };
     if !YEARS.contains(&year) || day < 1 || day > days_in_month(year, month)? || hour > 23 || minute > 59 || second > 59
@@ -100,10 +94,16 @@ pub fn format(millis: Millis) -> String {
     }
     let mut len = text.len();
     if of_day % 1000 == 0 {
-        len = SHAPE.len() + 1;
-        text[SHAPE.len()] = b'Z';
+        len = "0000-00-00T00:00:00Z".len();
+        text[len - 1] = b'Z';
     }
     core::str::from_utf8(&text[..len]).map(String::from).unwrap_or_default()
+}
+
+/// The number that two digits spell; if one of them is none, more than any part of a time may be.
+fn two_digits(tens: u8, ones: u8) -> i64 {
+    let (tens, ones) = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
+    if tens > 9 || ones > 9 { *YEARS.end() + 1 } else { i64::from(tens * 10 + ones) }
 }
 
 /// The number that a few digits spell.

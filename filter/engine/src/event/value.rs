@@ -82,15 +82,6 @@ pub(crate) fn member<'a>(json: &'a str, name: &str) -> Option<&'a str> {
     found
 }
 
-/// What `json` holds if it is text that is itself JSON, as Sentinel keeps objects, or `json` itself.
-pub(crate) fn structure(json: &str) -> Cow<'_, str> {
-    match json::decode(json) {
-        Some(Cow::Borrowed(text)) => Cow::Borrowed(text.trim_ascii()),
-        Some(Cow::Owned(text)) => Cow::Owned(String::from(text.trim_ascii())),
-        None => Cow::Borrowed(json),
-    }
-}
-
 /// JSON text without the white space between its tokens.
 pub(crate) fn compact(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
