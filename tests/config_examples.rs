@@ -27,6 +27,12 @@ mod fluent_bit_pipelines;
 /// Many records, a restart and a kill in a real Fluent Bit: none is lost, and no alert.
 mod fluent_bit_lossless;
 
+/// What the Vector examples say, and what their programs do.
+mod vector;
+
+/// The Vector examples in a real Vector.
+mod vector_started;
+
 /// The example of a configuration directory.
 mod rules;
 
@@ -40,7 +46,7 @@ fn every_file_is_loaded_by_a_test() {
     files.sort();
     let first = [fluent_bit::CLASSIC, fluent_bit::YAML, fluent_bit::PARSERS, rules::SETTINGS, rules::OWN_RULE, README];
     let mut expected: Vec<PathBuf> =
-        first.iter().chain(&fluent_bit_pipelines::FILES).map(|file| path_of(file)).collect();
+        first.iter().chain(&fluent_bit_pipelines::FILES).chain(&vector::FILES).map(|file| path_of(file)).collect();
     expected.sort();
     assert_eq!(files, expected);
 }

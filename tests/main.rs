@@ -17,6 +17,12 @@ mod cases;
 /// history too small alerts more and never less, and the module equals the engine.
 mod properties;
 
+/// VRL, in which conditions for Vector are.
+mod vector_language;
+
+/// What `compile --print` prints for Vector and Fluent Bit lets every event through that a rule matches.
+mod candidates;
+
 /// No input makes the module trap, loop or lose a record, memory does not grow, and a matching event alerts whatever stands
 /// beside what makes it match.
 mod hostile;
@@ -49,5 +55,5 @@ mod enrichment;
 /// The fuel a record takes, held against a baseline.
 mod fuel;
 
-/// Every file below `config-examples/` is loaded and does what its comments say, in a real Fluent Bit where there is one.
+/// Every file below `config-examples/` is loaded and does what its comments say, in a real Fluent Bit or Vector where there is one.
 mod config_examples;

@@ -152,6 +152,18 @@ pub(crate) struct Compile {
     /// Configuration directory
     #[arg(value_name = "DIR")]
     pub(crate) dir: PathBuf,
+    /// Writes no pack, but prints what tells the events that its rules can match from all others
+    #[arg(long, value_name = "LANGUAGE")]
+    pub(crate) print: Option<Language>,
+}
+
+/// Which program is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Language {
+    /// Vector: a condition
+    Vrl,
+    /// Fluent Bit: a rewrite_tag filter, in the classic format
+    FluentBit,
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@
 //! does; the command line, which `main.rs` reads.
 
 pub mod alerts;
+pub mod candidates;
 pub mod configuration;
 pub mod fluent_bit_configuration;
 pub mod guest;

@@ -370,6 +370,38 @@ fn compile_writes_a_pack_or_every_refusal_and_nothing() {
 }
 
 #[test]
+fn compile_prints_what_tells_candidates_and_writes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let dir = path.to_str().unwrap();
+    let settings = |text: &str| std::fs::write(path.join("firstseen.toml"), text).unwrap();
+    settings("dialect = \"cloudtrail\"");
+    let print = |language: &str| firstseen(&["compile", dir, "--print", language], b"");
+    for (language, line) in [
+        ("vrl", "(exists(.eventName) && (match(.eventName, r'^(?i:GetCallerIdentity)$') ?? true)) ||"),
+        ("fluent-bit", "    Rule                 $eventName \\A(?i:GetCallerIdentity)\\z candidates.$TAG false"),
+    ] {
+        let output = print(language);
+        let (code, out, err) = told(&output);
+        assert_eq!((code, err), (Some(0), ""));
+        assert!(out.lines().any(|printed| printed == line), "{out}");
+    }
+
+    settings("event_root = \"a key\"");
+    let output = print("fluent-bit");
+    let (code, out, err) = told(&output);
+    assert_eq!((code, out), (Some(2), ""));
+    assert!(err.starts_with("firstseen: Fluent Bit's record accessor cannot name the key \"a key\""), "{err}");
+
+    settings("no such setting");
+    let output = print("vrl");
+    let (code, out, err) = told(&output);
+    assert_eq!((code, out, err.lines().last()), (Some(2), "", Some("firstseen: nothing printed: 1 refusal")), "{err}");
+    let left: Vec<_> = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["firstseen.toml"]);
+}
+
+#[test]
 fn rules_check_goes_on_after_what_it_cannot_read_and_keeps_its_exit_code() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();

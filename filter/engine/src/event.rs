@@ -34,11 +34,13 @@ use address::Address;
 use fields::{Account, FirstResource, Source};
 pub use reader::Texts;
 use reader::{Captured, Paths, Scope, Slot, Values};
+#[cfg(feature = "compile")]
+pub(crate) use reader::{EVENT_BRIDGE_ROOT, MAX_SCOPE};
 use timestamp::Millis;
 use value::Value;
 
 /// Which dialect an event is taken for if its keys fit several.
-const DIALECTS: [Dialect; 3] = [Dialect::CloudTrail, Dialect::Sentinel, Dialect::Ecs];
+pub(crate) const DIALECTS: [Dialect; 3] = [Dialect::CloudTrail, Dialect::Sentinel, Dialect::Ecs];
 
 /// How events are read: made once from the settings and the fields that rules name.
 #[derive(Debug)]

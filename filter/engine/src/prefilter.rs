@@ -31,6 +31,9 @@ use crate::predicate;
 use crate::rule::{Comparison, Dialect, FieldRef, Pack, Predicate, Settings, Test};
 use crate::words::{plain_end, position, same};
 
+#[cfg(feature = "compile")]
+pub mod needs;
+
 /// A record's bytes, and how to search them: by the host's routines where there are any.
 pub trait Search {
     /// The record.

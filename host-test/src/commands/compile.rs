@@ -1,36 +1,55 @@
 //! `firstseen compile` and `firstseen rules check`: rules and settings to a pack, or every reason why not.
 //!
-//! Not here: the compiler, which is the engine's; reading the directory.
+//! Not here: the compiler, which is the engine's; reading the directory; the languages that `--print` speaks.
 
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::bail;
+use firstseen::candidates::{Candidates, fluent_bit, vrl};
 use firstseen::configuration::{self, Sources};
 use firstseen_engine::rule::diagnostic::Diagnostic;
 use firstseen_engine::rule::{Pack, Rule};
 
-use crate::args;
+use crate::args::{self, Language};
 use crate::commands::standard_output::StandardOutput;
 use crate::commands::{counted, exit_code};
 use crate::warning;
 
-/// Compiles a configuration directory and writes its pack.
+/// Compiles a configuration directory and writes its pack, or prints what tells its candidates.
 pub(crate) fn run(args: &args::Compile) -> anyhow::Result<ExitCode> {
     let sources = Sources::read(&args.dir)?;
     let pack = match sources.compile() {
         Ok(pack) => pack,
         Err(refused) => {
             report(&refused);
-            let pack = args.dir.join(configuration::PACK);
-            bail!("{} not written: {}", pack.display(), counted(refused.len(), "refusal"));
+            let refusals = counted(refused.len(), "refusal");
+            match args.print {
+                Some(_) => bail!("nothing printed: {refusals}"),
+                None => bail!("{} not written: {refusals}", args.dir.join(configuration::PACK).display()),
+            }
         }
     };
+    if let Some(language) = args.print {
+        return print(language, &pack);
+    }
     let path = configuration::write_pack(&args.dir, &pack)?;
     let mut out = StandardOutput::new();
     writeln!(out, "{}: {}", path.display(), counted(pack.rules.len(), "rule"))?;
     list(&mut out, &pack)?;
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(language: Language, pack: &Pack) -> anyhow::Result<ExitCode> {
+    let candidates = Candidates::of(pack);
+    let text = match language {
+        Language::Vrl => vrl::condition(&candidates),
+        Language::FluentBit => fluent_bit::rewrite_tag(&candidates)?,
+    };
+    let mut out = StandardOutput::new();
+    out.write_all(text.as_bytes())?;
     out.flush()?;
     Ok(ExitCode::SUCCESS)
 }

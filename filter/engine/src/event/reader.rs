@@ -27,13 +27,13 @@ pub(crate) struct Slot(u16);
 pub(crate) type Scope = u8;
 
 /// Envelopes inside envelopes that are opened: `detail` under the configured key is the deepest that anything sends.
-const MAX_SCOPE: Scope = 2;
+pub(crate) const MAX_SCOPE: Scope = 2;
 
 /// How many envelopes of one record are opened; only a record with repeated keys has more than two.
 const MAX_ENVELOPES: usize = 4;
 
 /// EventBridge's key for the event, which is an object.
-const EVENT_BRIDGE_ROOT: &str = "detail";
+pub(crate) const EVENT_BRIDGE_ROOT: &str = "detail";
 
 /// Room for the texts of envelopes that hold their event as JSON text.
 pub type Texts = [OnceCell<String>; MAX_ENVELOPES];

@@ -1,0 +1,217 @@
+//! The candidates as a `rewrite_tag` filter of Fluent Bit, in its classic format.
+//!
+//! In: [`Candidates`]. Out: a section that gives them a tag of their own. One rule looks at one key, so each of the pack's rules
+//! goes by the event's action, or by its provider if it asks for no action. Bounds: Fluent Bit's record accessor sees text
+//! only, and no objects inside arrays. An event whose action is a number or an array keeps its tag: CloudTrail, Elastic's
+//! integration and Sentinel write none such. Not here: a key that the accessor cannot name, which is refused.
+
+use anyhow::bail;
+use firstseen_engine::prefilter::needs::{self, ACTION, EVENT_BRIDGE, MAX_ENVELOPES, PROVIDER};
+use firstseen_engine::rule::Comparison;
+
+use super::{Candidates, Which, expression, in_comment, spellings};
+
+/// With how many levels of the key of event_root all ways to write it are printed.
+const MAX_LEVELS: usize = 3;
+
+/// What a section begins with.
+const HEADER: &str = "\
+# Gives each event that a rule can match, and few others, the tag candidates.TAG in place of TAG; the others keep theirs. Made
+# from the rules and settings by `firstseen compile DIR --print fluent-bit`; print it anew when they change.
+#
+# Put it behind the filter that looks up the AS organisation, write `Match candidates.*` in firstseen's filter, and have the
+# outputs match both tags. A candidate may come out later than events that were read after it. A key that is no text, or is
+# inside an array, is not looked into: events of CloudTrail, of Elastic's integration and of Sentinel have none such.
+";
+
+/// The tag that candidates get.
+const TAG: &str = "candidates.$TAG";
+
+/// Lets everything through.
+const ANY: &str = "^";
+
+/// The section.
+///
+/// # Errors
+/// Events may stand under a key that Fluent Bit's record accessor cannot name.
+pub fn rewrite_tag(candidates: &Candidates) -> anyhow::Result<String> {
+    let mut section = HEADER.to_owned();
+    if let Which::Every(rule) = &candidates.which {
+        let rule = in_comment(rule);
+        section += &format!("# Any event may match the rule \"{rule}\", which asks for no action or provider.\n");
+    }
+    section += "[FILTER]\n";
+    section += &line("Name", "rewrite_tag");
+    section += &line("Match", "aws.cloudtrail");
+    for Rule { key, expression } in rules(candidates)? {
+        section += &line("Rule", &format!("{key} {expression} {TAG} false"));
+    }
+    section += &line("Emitter_Name", "firstseen_candidates");
+    section += "    # With storage.path set in [SERVICE], `filesystem` keeps candidates that have not gone out over a restart.\n";
+    section += &line("Emitter_Storage.type", "memory");
+    Ok(section)
+}
+
+fn line(key: &str, value: &str) -> String {
+    format!("    {key:<20} {value}\n")
+}
+
+/// A key, as the record accessor names it, and the expression that finds candidates in its text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// `$detail['eventName']`
+    pub key: String,
+    /// What an event's value, or the text that holds an event, has to match.
+    pub expression: String,
+}
+
+/// The rules, of which the first that matches gives a record its tag.
+///
+/// # Errors
+/// Those of [`rewrite_tag`].
+pub fn rules(candidates: &Candidates) -> anyhow::Result<Vec<Rule>> {
+    let (actions, providers) = match &candidates.which {
+        Which::Every(_) => (Vec::new(), Vec::new()),
+        Which::Fitting(alternatives) => {
+            let mut tests = (Vec::new(), Vec::new());
+            for alternative in alternatives {
+                match (&alternative.action, &alternative.provider) {
+                    (Some(action), _) => tests.0.extend(action.iter().cloned()),
+                    (None, Some(provider)) => tests.1.extend(provider.iter().cloned()),
+                    (None, None) => {}
+                }
+            }
+            (super::distinct(tests.0), super::distinct(tests.1))
+        }
+    };
+    let asked: Vec<(&'static str, Vec<Comparison>)> =
+        [(ACTION, actions), (PROVIDER, providers)].into_iter().filter(|(_, tests)| !tests.is_empty()).collect();
+    let mut rules = Vec::new();
+    for (place, may_be_text) in places(candidates)? {
+        if may_be_text {
+            let key = accessor(&place)?;
+            match candidates.which {
+                Which::Every(_) => rules.push(Rule { key, expression: ANY.to_owned() }),
+                Which::Fitting(_) => rules.extend(asked.iter().map(|(_, tests)| Rule {
+                    key: key.clone(),
+                    expression: expression::of_json_text(tests).unwrap_or_else(|| ANY.to_owned()),
+                })),
+            }
+        }
+        for dialect in &candidates.dialects {
+            let paths: Vec<(&str, String)> = match candidates.which {
+                Which::Every(_) => needs::markers(*dialect).map(|path| (path, ANY.to_owned())).collect(),
+                Which::Fitting(_) => {
+                    let of = |(field, tests): &(&'static str, Vec<Comparison>)| {
+                        (needs::path(field, *dialect), expression::of_value(tests, r"\A", r"\z"))
+                    };
+                    asked.iter().map(of).collect()
+                }
+            };
+            for (path, expression) in paths {
+                for spelling in spellings(&path.split('.').collect::<Vec<_>>()).into_iter().rev() {
+                    let key = accessor(&[&place[..], &spelling].concat())?;
+                    rules.push(Rule { key, expression: expression.clone() });
+                }
+            }
+        }
+    }
+    Ok(rules)
+}
+
+/// The paths at which an event may stand, the record's root first, and whether it may stand there as text.
+fn places(candidates: &Candidates) -> anyhow::Result<Vec<(Vec<String>, bool)>> {
+    let root: Vec<&str> = candidates.event_root.iter().map(String::as_str).collect();
+    if root.len() > MAX_LEVELS {
+        bail!(
+            "event_root has more than {MAX_LEVELS} levels, which can be written in too many ways for rules of Fluent Bit: \
+             send all events through firstseen"
+        );
+    }
+    let mut envelopes: Vec<(Vec<String>, bool)> = Vec::new();
+    if root != [EVENT_BRIDGE] {
+        envelopes.push((vec![EVENT_BRIDGE.to_owned()], false));
+    }
+    if !root.is_empty() {
+        envelopes.extend(spellings(&root).into_iter().rev().map(|spelling| (spelling, true)));
+    }
+    let mut places: Vec<(Vec<String>, bool)> = vec![(Vec::new(), false)];
+    let mut last = places.clone();
+    for _ in 0..MAX_ENVELOPES {
+        let inside = |(outer, _): &(Vec<String>, bool)| {
+            let outer = outer.clone();
+            envelopes.iter().map(move |(inner, may_be_text)| ([&outer[..], inner].concat(), *may_be_text))
+        };
+        last = last.iter().flat_map(inside).collect();
+        places.extend(last.iter().cloned());
+    }
+    Ok(places)
+}
+
+/// The path as the record accessor takes it: `$first['second']`.
+fn accessor(path: &[String]) -> anyhow::Result<String> {
+    let [first, rest @ ..] = path else { return Ok(String::from("$")) };
+    let is_word = |name: &str| {
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '/'))
+    };
+    let begins_well = first.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    if !begins_well || !path.iter().all(|name| is_word(name)) {
+        bail!(
+            "Fluent Bit's record accessor cannot name the key {:?} of event_root: send all events through firstseen",
+            path.join(".")
+        );
+    }
+    Ok(rest.iter().fold(format!("${first}"), |key, level| format!("{key}['{level}']")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use firstseen_engine::rule::{builtin, compile};
+
+    fn candidates(settings: &str) -> Candidates {
+        let pack = compile::compile(Some(("firstseen.toml", settings)), &builtin::FILES, &[]).expect("it compiles");
+        Candidates::of(&pack)
+    }
+
+    #[test]
+    fn builtin_rules_make_one_rule_a_key() {
+        let section = rewrite_tag(&candidates("dialect = \"cloudtrail\"")).expect("it can be printed");
+        let expected = "\
+[FILTER]
+    Name                 rewrite_tag
+    Match                aws.cloudtrail
+    Rule                 $eventName \\A(?i:GetCallerIdentity)\\z candidates.$TAG false
+    Rule                 $detail['eventName'] \\A(?i:GetCallerIdentity)\\z candidates.$TAG false
+    Rule                 $detail['detail']['eventName'] \\A(?i:GetCallerIdentity)\\z candidates.$TAG false
+    Emitter_Name         firstseen_candidates
+    # With storage.path set in [SERVICE], `filesystem` keeps candidates that have not gone out over a restart.
+    Emitter_Storage.type memory
+";
+        assert_eq!(section.strip_prefix(HEADER), Some(expected));
+    }
+
+    #[test]
+    fn every_dialect_has_its_keys() {
+        let rules = rules(&candidates("")).expect("they can be printed");
+        let keys: Vec<&str> = rules.iter().map(|rule| rule.key.as_str()).take(5).collect();
+        assert_eq!(keys, ["$eventName", "$EventName", "$event['action']", "$event.action", "$detail['eventName']"]);
+    }
+
+    #[test]
+    fn text_under_the_key_is_searched() {
+        let rules = rules(&candidates("event_root = \"log.event\"")).expect("they can be printed");
+        for key in ["$log['event']", "$log.event", "$detail['log']['event']", "$log.event['log.event']"] {
+            let rule = rules.iter().find(|rule| rule.key == key).expect(key);
+            assert_eq!(rule.expression, r#"(?i:"GetCallerIdentity\\*")|\\u"#);
+        }
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_named_is_refused() {
+        for (root, says) in [("a b", "cannot name the key \"a b\""), ("a.b.c.d", "more than 3 levels")] {
+            let error = rewrite_tag(&candidates(&format!("event_root = {root:?}"))).expect_err(root).to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+}

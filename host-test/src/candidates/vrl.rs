@@ -1,0 +1,260 @@
+//! The candidates as a condition in VRL, Vector's language.
+//!
+//! In: [`Candidates`]. Out: a program whose value says whether firstseen needs to see an event. It cannot fail, and what is not
+//! text where text is expected (an array, a number) lets the event through. It is for events of whose fields' types Vector
+//! knows nothing, as it is behind a decoder: of a field that is known to be text, Vector refuses to have a failure handled.
+//!
+//! ```text
+//! for each place of an event (the root, `detail`, the key of event_root):
+//!   for each dialect, and each way to write the keys' paths:
+//!     exists(name) && (match(name, r'…') ?? true)     absent: no; text: the expression decides; anything else: yes
+//!   exists(first level[0])                            an array of objects on the way: yes
+//! under the key of event_root, if it is text: match(key, r'"…"|\\u') ?? false
+//! an envelope in an envelope: yes, but for EventBridge's under the key of event_root, which is looked into
+//! ```
+
+use firstseen_engine::prefilter::needs::{self, ACTION, EVENT_BRIDGE, PROVIDER};
+use firstseen_engine::rule::{Comparison, Dialect};
+
+use super::{Alternative, Candidates, Which, expression, in_comment, spellings};
+
+/// With how many levels of the key of event_root all ways to write it are printed; with more, whatever it begins with lets
+/// an event through.
+const MAX_LEVELS: usize = 3;
+
+/// What a program begins with.
+const HEADER: &str = "\
+# True for each event that a rule can match, and for few others: only these need to go through firstseen. Made from the rules
+# and settings by `firstseen compile DIR --print vrl`; print it anew when they change.
+";
+
+/// The program.
+pub fn condition(candidates: &Candidates) -> String {
+    let alternatives = match &candidates.which {
+        Which::Every(rule) => {
+            let because = format!(
+                "# Any event may match the rule \"{}\", which asks for no action or provider.\n",
+                in_comment(rule)
+            );
+            return format!("{HEADER}{because}true\n");
+        }
+        Which::Fitting(alternatives) if alternatives.is_empty() => {
+            return format!("{HEADER}# No event can match.\nfalse\n");
+        }
+        Which::Fitting(alternatives) => alternatives,
+    };
+    let levels: Vec<&str> = candidates.event_root.iter().map(String::as_str).collect();
+    if !levels.iter().all(|level| is_printable(level)) {
+        let because = "# A level of event_root is empty, or has a character that a path in VRL cannot have.\n";
+        return format!("{HEADER}{because}true\n");
+    }
+    let printer = Printer { alternatives, dialects: &candidates.dialects, event_root: &levels };
+    format!("{HEADER}{}\n", printer.record().join(" ||\n"))
+}
+
+/// Whether a key can be written in a path.
+fn is_printable(level: &str) -> bool {
+    !level.is_empty() && !level.contains(['"', '\\', '{', '}'])
+}
+
+struct Printer<'c> {
+    alternatives: &'c [Alternative],
+    dialects: &'c [Dialect],
+    event_root: &'c [&'c str],
+}
+
+/// A path: levels, each a key's name.
+type Path = Vec<String>;
+
+impl Printer<'_> {
+    /// What lets a record through; one of these suffices.
+    fn record(&self) -> Vec<String> {
+        let mut any = self.event(&Path::new());
+        let is_event_bridge = self.event_root == [EVENT_BRIDGE];
+        if !is_event_bridge {
+            let detail = vec![EVENT_BRIDGE.to_owned()];
+            let mut inside = self.event(&detail);
+            inside.extend(self.nested(&detail, [EVENT_BRIDGE.to_owned()].into_iter().chain(self.event_root_begins())));
+            any.push(guarded(&detail, &inside));
+        }
+        if self.event_root.is_empty() {
+            return any;
+        }
+        if self.event_root.len() > MAX_LEVELS {
+            any.extend(self.nested(&Path::new(), self.event_root_begins()));
+            return any;
+        }
+        for spelling in spellings(self.event_root) {
+            any.push(self.event_root(&spelling, is_event_bridge));
+        }
+        // An array of objects on the way.
+        for levels in 1..self.event_root.len() {
+            any.extend(spellings(&self.event_root[..levels]).iter().map(exists_element));
+        }
+        any
+    }
+
+    /// What stands under the key of event_root, written so.
+    fn event_root(&self, path: &Path, is_event_bridge: bool) -> String {
+        let mut inside = vec![self.json_text(path)];
+        inside.extend(self.event(path));
+        if !is_event_bridge {
+            let detail = [path.clone(), vec![EVENT_BRIDGE.to_owned()]].concat();
+            inside.push(guarded(&detail, &self.event(&detail)));
+        }
+        inside.extend(self.nested(path, self.event_root_begins()));
+        guarded(path, &inside)
+    }
+
+    /// What the key of event_root may begin with, in any of its spellings.
+    fn event_root_begins(&self) -> impl Iterator<Item = String> {
+        (1..=self.event_root.len()).map(|levels| self.event_root[..levels].join("."))
+    }
+
+    /// Whether there are such keys at all.
+    fn nested(&self, path: &Path, keys: impl Iterator<Item = String>) -> Vec<String> {
+        keys.map(|key| exists(&[path.clone(), vec![key]].concat())).collect()
+    }
+
+    /// What lets an event through that stands at this path.
+    fn event(&self, root: &Path) -> Vec<String> {
+        let mut any = Vec::new();
+        for dialect in self.dialects {
+            match self.alternatives {
+                [Alternative { action: Some(tests), provider: None }] => any.extend(at(root, ACTION, *dialect, tests)),
+                [Alternative { action: None, provider: Some(tests) }] => {
+                    any.extend(at(root, PROVIDER, *dialect, tests));
+                }
+                _ => any.push(self.fits(|field, tests| one_of(&at(root, field, *dialect, tests)))),
+            }
+            let mut firsts: Vec<&str> = Vec::new();
+            for field in [ACTION, PROVIDER] {
+                if let Some((first, _)) = needs::path(field, *dialect).split_once('.')
+                    && !firsts.contains(&first)
+                {
+                    firsts.push(first);
+                }
+            }
+            let arrays = firsts.iter().map(|first| exists_element(&[root.clone(), vec![(*first).to_owned()]].concat()));
+            any.extend(arrays);
+        }
+        any
+    }
+
+    /// What lets a text through that may be an event in JSON; false of anything but text.
+    fn json_text(&self, path: &Path) -> String {
+        let path = printed(path);
+        self.fits(|_, tests| match expression::of_json_text(tests) {
+            Some(expression) => format!("(match({path}, r'{expression}') ?? false)"),
+            None => format!("is_string({path})"),
+        })
+    }
+
+    /// That one of the alternatives fits. With several, most events are told apart by their action alone.
+    fn fits(&self, passes: impl Fn(&'static str, &[Comparison]) -> String) -> String {
+        let fits = |alternative: &Alternative| {
+            let fields = [(PROVIDER, &alternative.provider), (ACTION, &alternative.action)];
+            let tests = fields.into_iter().filter_map(|(field, tests)| Some(passes(field, tests.as_deref()?)));
+            all_of(&tests.collect::<Vec<_>>())
+        };
+        let [only] = self.alternatives else {
+            let one = one_of(&self.alternatives.iter().map(fits).collect::<Vec<_>>());
+            let actions: Option<Vec<&[Comparison]>> =
+                self.alternatives.iter().map(|alternative| alternative.action.as_deref()).collect();
+            return match actions {
+                Some(actions) => all_of(&[passes(ACTION, &super::distinct(actions.concat())), one]),
+                None => one,
+            };
+        };
+        fits(only)
+    }
+}
+
+/// What lets a value through at one of the places where the dialect may have it.
+fn at(root: &Path, field: &'static str, dialect: Dialect, tests: &[Comparison]) -> Vec<String> {
+    let expression = expression::of_value(tests, "^", "$");
+    let levels: Vec<&str> = needs::path(field, dialect).split('.').collect();
+    let passes = |path: Path| {
+        let path = printed(&[root.clone(), path].concat());
+        format!("(exists({path}) && (match({path}, r'{expression}') ?? true))")
+    };
+    spellings(&levels).into_iter().rev().map(passes).collect()
+}
+
+/// That something stands there, and one of these holds inside.
+fn guarded(path: &Path, inside: &[String]) -> String {
+    // VRL takes a new line behind an operator, but not behind a parenthesis.
+    format!("({} && ({}))", exists(path), inside.join(" ||\n").replace('\n', "\n  "))
+}
+
+fn exists(path: &Path) -> String {
+    format!("exists({})", printed(path))
+}
+
+fn exists_element(path: &Path) -> String {
+    format!("exists({}[0])", printed(path))
+}
+
+fn one_of(conditions: &[String]) -> String {
+    joined(conditions, " || ")
+}
+
+fn all_of(conditions: &[String]) -> String {
+    joined(conditions, " && ")
+}
+
+fn joined(conditions: &[String], operator: &str) -> String {
+    match conditions {
+        [only] => only.clone(),
+        _ => format!("({})", conditions.join(operator)),
+    }
+}
+
+fn printed(path: &Path) -> String {
+    let level = |name: &String| {
+        let is_word = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        if is_word { format!(".{name}") } else { format!(".\"{name}\"") }
+    };
+    path.iter().map(level).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use firstseen_engine::rule::{builtin, compile};
+
+    fn printed(settings: &str) -> String {
+        let pack = compile::compile(Some(("firstseen.toml", settings)), &builtin::FILES, &[]).expect("it compiles");
+        let condition = condition(&Candidates::of(&pack));
+        condition.strip_prefix(HEADER).expect("the header comes first").to_owned()
+    }
+
+    #[test]
+    fn builtin_rules_ask_for_one_name_in_every_dialect() {
+        let expected = "\
+(exists(.eventName) && (match(.eventName, r'^(?i:GetCallerIdentity)$') ?? true)) ||
+(exists(.EventName) && (match(.EventName, r'^(?i:GetCallerIdentity)$') ?? true)) ||
+(exists(.event.action) && (match(.event.action, r'^(?i:GetCallerIdentity)$') ?? true)) ||
+(exists(.\"event.action\") && (match(.\"event.action\", r'^(?i:GetCallerIdentity)$') ?? true)) ||
+exists(.event[0]) ||
+(exists(.detail) && ((exists(.detail.eventName) && (match(.detail.eventName, r'^(?i:GetCallerIdentity)$') ?? true)) ||
+  (exists(.detail.EventName) && (match(.detail.EventName, r'^(?i:GetCallerIdentity)$') ?? true)) ||
+  (exists(.detail.event.action) && (match(.detail.event.action, r'^(?i:GetCallerIdentity)$') ?? true)) ||
+  (exists(.detail.\"event.action\") && (match(.detail.\"event.action\", r'^(?i:GetCallerIdentity)$') ?? true)) ||
+  exists(.detail.event[0]) ||
+  exists(.detail.detail)))
+";
+        assert_eq!(printed(""), expected);
+    }
+
+    #[test]
+    fn a_dialect_makes_it_short() {
+        let expected = "\
+(exists(.eventName) && (match(.eventName, r'^(?i:GetCallerIdentity)$') ?? true)) ||
+(exists(.detail) && ((exists(.detail.eventName) && (match(.detail.eventName, r'^(?i:GetCallerIdentity)$') ?? true)) ||
+  exists(.detail.detail)))
+";
+        assert_eq!(printed("dialect = \"cloudtrail\""), expected);
+    }
+}
