@@ -7,7 +7,7 @@ FUZZ_SECONDS ?= 60
 # What is built is where the rest looks for it, whatever the caller's environment says.
 export CARGO_TARGET_DIR = target
 
-.PHONY: help build module demo test lint doc fuzz bench bench-fluent-bit clean
+.PHONY: help build module demo test lint doc fuzz bench bench-fluent-bit bench-serve bench-vector clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 26
@@ -45,6 +45,12 @@ bench: build ## Speed, fuel, size and memory, in one table
 
 bench-fluent-bit: module ## What firstseen costs in a real Fluent Bit (FLUENT_BIT), beside a pass-through module, Lua and grep
 	FIRSTSEEN_MODULE='$(CURDIR)/$(MODULE)' $(CARGO) bench --quiet --locked --package firstseen --bench fluent-bit
+
+bench-serve: build ## What goes through the sidecar, and how long it holds a batch up
+	$(CARGO) bench --quiet --locked --package firstseen --bench serve
+
+bench-vector: build ## What firstseen costs beside a real Vector (VECTOR), against conditions in VRL and dedupe
+	$(CARGO) bench --quiet --locked --package firstseen --bench vector
 
 clean:
 	$(CARGO) clean

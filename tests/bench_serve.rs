@@ -1,0 +1,229 @@
+//! `make bench-serve`: what goes through one sidecar, and how long it holds a batch up.
+//!
+//! In: the program; batches of 1,000 events of 1.5 KB made here, from senders on this machine to a receiver on this machine that
+//! reads and forgets. Out: one table: MB of NDJSON a second, straight from the senders to the receiver and through the sidecar,
+//! with 1% of the events candidates, all of them, and none; the sidecar's own CPU time; its memory; and how much later an answer
+//! comes than without it, batch by batch. Bounds: `BENCH_SECONDS` (5) a row. Not here: Vector.
+
+use std::env;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use firstseen::measured::{Kind, Records};
+
+/// Events in a batch.
+const BATCH: usize = 1000;
+
+/// Connections that send at once.
+const SENDERS: usize = 4;
+
+/// Batches one by one, for the delay.
+const SINGLE: usize = 500;
+
+/// How long it is quiet between two of them.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// A batch of which one event in `step` is a candidate; none, if that is 0.
+fn batch(step: usize) -> Vec<u8> {
+    let (mut known, mut uninteresting) = (Records::new(Kind::Known), Records::new(Kind::Uninteresting));
+    let mut body = Vec::new();
+    for number in 0..BATCH {
+        let is_candidate = step > 0 && number % step == 0;
+        body.extend_from_slice(if is_candidate { known.next() } else { uninteresting.next() });
+        body.push(b'\n');
+    }
+    body
+}
+
+/// Reads a message up to the end of its body, which is forgotten; `None` at the end of the connection.
+fn read_message(stream: &mut BufReader<TcpStream>, buffer: &mut [u8]) -> anyhow::Result<Option<String>> {
+    let mut first = String::new();
+    if stream.read_line(&mut first)? == 0 {
+        return Ok(None);
+    }
+    let (mut line, mut left) = (String::new(), 0usize);
+    loop {
+        line.clear();
+        stream.read_line(&mut line)?;
+        let Some((name, value)) = line.trim_end().split_once(':') else { break };
+        if name.eq_ignore_ascii_case("content-length") {
+            left = value.trim().parse()?;
+        }
+    }
+    while left > 0 {
+        let most = left.min(buffer.len());
+        let read = stream.read(&mut buffer[..most])?;
+        ensure!(read > 0, "a message breaks off");
+        left -= read;
+    }
+    Ok(Some(first))
+}
+
+/// A receiver that takes everything; its address.
+fn receiver() -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || -> anyhow::Result<()> {
+                stream.set_nodelay(true)?;
+                let mut stream = BufReader::with_capacity(1 << 18, stream);
+                let mut buffer = vec![0; 1 << 18];
+                while read_message(&mut stream, &mut buffer)?.is_some() {
+                    stream.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")?;
+                }
+                Ok(())
+            });
+        }
+    });
+    Ok(address)
+}
+
+struct Sender {
+    stream: BufReader<TcpStream>,
+    buffer: Vec<u8>,
+}
+
+impl Sender {
+    fn connect(address: SocketAddr) -> anyhow::Result<Sender> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        Ok(Sender { stream: BufReader::new(stream), buffer: vec![0; 4096] })
+    }
+
+    fn send(&mut self, body: &[u8]) -> anyhow::Result<()> {
+        let head = format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+        self.stream.get_mut().write_all(head.as_bytes())?;
+        self.stream.get_mut().write_all(body)?;
+        let answer = read_message(&mut self.stream, &mut self.buffer)?;
+        ensure!(answer.as_ref().is_some_and(|line| line.contains(" 200 ")), "the answer is {answer:?}");
+        Ok(())
+    }
+}
+
+/// `firstseen serve` in a directory of its own.
+struct Sidecar {
+    child: Child,
+    address: SocketAddr,
+    _directory: tempfile::TempDir,
+}
+
+impl Sidecar {
+    fn start(receiver: SocketAddr) -> anyhow::Result<Sidecar> {
+        let directory = tempfile::tempdir()?;
+        let mut child = Command::new(env!("CARGO_BIN_EXE_firstseen"))
+            .args(["serve", "--log-format", "json", "--listen", "127.0.0.1:0", "--forward"])
+            .arg(format!("http://{receiver}/"))
+            .arg("--dir")
+            .arg(directory.path())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let mut lines = BufReader::new(child.stderr.take().context("a pipe")?).lines();
+        let line = lines.next().context("it ended")??;
+        let said: serde_json::Value = serde_json::from_str(&line).with_context(|| line.clone())?;
+        let address = said["address"].as_str().with_context(|| line.clone())?.parse()?;
+        Ok(Sidecar { child, address, _directory: directory })
+    }
+
+    /// CPU time so far, user and system.
+    fn cpu(&self) -> anyhow::Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let fields = stat.rsplit(')').next().context("its fields")?;
+        let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+        // Linux counts hundredths of a second for programs.
+        Ok(Duration::from_millis(ticks * 10))
+    }
+
+    /// Memory now, in MB.
+    fn resident(&self) -> anyhow::Result<usize> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("its memory")?;
+        Ok(line.trim().trim_end_matches(" kB").trim().parse::<usize>()? / 1024)
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends the batch as often as it can be from several connections; how many bytes were taken a second, and events.
+fn throughput(address: SocketAddr, body: &[u8], time: Duration) -> anyhow::Result<(f64, u64)> {
+    let (batches, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
+    let begun = Instant::now();
+    thread::scope(|scope| {
+        let senders: Vec<_> = (0..SENDERS)
+            .map(|_| {
+                scope.spawn(|| -> anyhow::Result<()> {
+                    let mut sender = Sender::connect(address)?;
+                    while !is_over.load(Ordering::Relaxed) {
+                        sender.send(body)?;
+                        batches.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        thread::sleep(time);
+        is_over.store(true, Ordering::Relaxed);
+        senders.into_iter().try_for_each(|sender| sender.join().expect("a sender"))
+    })?;
+    let batches = batches.load(Ordering::Relaxed);
+    Ok(((batches as usize * body.len()) as f64 / begun.elapsed().as_secs_f64(), batches * BATCH as u64))
+}
+
+/// The `share` of the times that is not exceeded.
+fn percentile(times: &mut [Duration], share: f64) -> Duration {
+    times.sort_unstable();
+    times[((times.len() - 1) as f64 * share).round() as usize]
+}
+
+fn main() -> anyhow::Result<()> {
+    let seconds = env::var("BENCH_SECONDS").map_or(Ok(5.0), |seconds| seconds.parse())?;
+    let time = Duration::from_secs_f64(seconds);
+    let receiver = receiver()?;
+    let mixed = batch(100);
+    println!("batches of {BATCH} events, {:.2} MB of NDJSON, {SENDERS} senders, HTTP/1.1", mixed.len() as f64 / 1e6);
+    println!("{:<40}{:>8}{:>14}{:>12}", "", "MB/s", "events/s", "us CPU");
+    let (direct, _) = throughput(receiver, &mixed, time)?;
+    println!("{:<40}{:>8.0}{:>14}", "straight to the receiver", direct / 1e6, "");
+    for (name, step) in [("no candidates", 0), ("1% candidates, known", 100), ("all candidates, known", 1)] {
+        let sidecar = Sidecar::start(receiver)?;
+        let body = batch(step);
+        throughput(sidecar.address, &body, time / 5)?;
+        let (before, cpu) = (sidecar.resident()?, sidecar.cpu()?);
+        let (bytes, events) = throughput(sidecar.address, &body, time)?;
+        let cpu = (sidecar.cpu()? - cpu).as_secs_f64() * 1e6 / events as f64;
+        let rate = bytes / (body.len() as f64 / BATCH as f64);
+        println!(
+            "{:<40}{:>8.0}{rate:>14.0}{cpu:>12.2}   resident {before} MB, then {} MB",
+            format!("through the sidecar, {name}"),
+            bytes / 1e6,
+            sidecar.resident()?
+        );
+    }
+    let sidecar = Sidecar::start(receiver)?;
+    let (mut straight, mut through) = (Sender::connect(receiver)?, Sender::connect(sidecar.address)?);
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    for _ in 0..SINGLE {
+        for (sender, times) in [(&mut straight, &mut without), (&mut through, &mut with)] {
+            thread::sleep(PAUSE);
+            let begun = Instant::now();
+            sender.send(&mixed)?;
+            times.push(begun.elapsed());
+        }
+    }
+    println!("one batch at a time, {SINGLE} in turn{:>10}{:>12}{:>12}", "straight", "through", "added");
+    for (name, share) in [("median", 0.5), ("90th percentile", 0.9), ("99th percentile", 0.99)] {
+        let [without, with] = [&mut without, &mut with].map(|times| percentile(times, share).as_secs_f64() * 1e3);
+        println!("{name:<36}{without:>7.2} ms{with:>9.2} ms{:>9.2} ms", with - without);
+    }
+    Ok(())
+}
