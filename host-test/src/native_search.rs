@@ -1,8 +1,16 @@
 //! The search that the engine uses when it runs in the host program itself: that of the `memchr` crate.
 //!
-//! In: a record. Out: what [`Search`] says. Not here: the searches that the guest borrows ([`crate::search`]).
+//! In: a record. Out: what [`Search`] says. Bounds: what a needle's search is prepared with is kept for each thread, of which
+//! there are a few, and for each needle, of which the engine has a few. Not here: the searches that the guest borrows ([`crate::search`]).
+
+use std::cell::RefCell;
 
 use firstseen_engine::prefilter::{Needle, Search};
+use memchr::memmem::Finder;
+
+thread_local! {
+    static FINDERS: RefCell<Vec<(&'static [u8], Finder<'static>)>> = const { RefCell::new(Vec::new()) };
+}
 
 /// A record, searched with the processor's vector instructions.
 #[derive(Debug, Clone, Copy)]
@@ -14,7 +22,15 @@ impl Search for NativeSearch<'_> {
     }
 
     fn find(&self, needle: Needle, from: usize) -> Option<usize> {
-        Some(from + memchr::memmem::find(self.0.get(from..)?, needle.text())?)
+        let (rest, text) = (self.0.get(from..)?, needle.text());
+        FINDERS.with_borrow_mut(|finders| {
+            // A needle is the same text at the same place.
+            let at = finders.iter().position(|(known, _)| std::ptr::eq(*known, text)).unwrap_or_else(|| {
+                finders.push((text, Finder::new(text)));
+                finders.len() - 1
+            });
+            Some(from + finders[at].1.find(rest)?)
+        })
     }
 
     fn contains(&self, byte: u8) -> bool {

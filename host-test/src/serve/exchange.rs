@@ -29,6 +29,9 @@ use crate::serve::memory::{Full, Memory, Share};
 use crate::serve::metrics::{self, AlertLabels, Metrics, StatusLabel};
 use crate::serve::receiver::{self, Receiver};
 
+/// Up to how many bytes a body is worked on where it was received, which takes a few milliseconds at most.
+const AT_ONCE: usize = 4 << 20;
+
 /// What a request may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -61,7 +64,7 @@ pub struct Sidecar {
     pub token: RwLock<Option<Token>>,
     memory: Arc<Memory>,
     requests: Semaphore,
-    workers: Arc<Semaphore>,
+    workers: Semaphore,
     is_ending: AtomicBool,
 }
 
@@ -142,7 +145,7 @@ impl Sidecar {
             token: RwLock::new(token),
             memory: Memory::new(limits.memory),
             requests: Semaphore::new(limits.requests.min(Semaphore::MAX_PERMITS)),
-            workers: Arc::new(Semaphore::new(workers)),
+            workers: Semaphore::new(workers),
             is_ending: AtomicBool::new(false),
         }
     }
@@ -166,7 +169,7 @@ impl Sidecar {
             .with_state(self)
     }
 
-    async fn exchange(self: &Arc<Self>, request: Request) -> Result<Response, Refusal> {
+    async fn exchange(&self, request: Request) -> Result<Response, Refusal> {
         let Ok(_permit) = self.requests.try_acquire() else {
             return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too many requests are under way: try again"));
         };
@@ -176,7 +179,7 @@ impl Sidecar {
         let encodings = encoding::listed(&encodings.join(","))?;
         let mut share = self.memory.share();
         let body = self.receive(&head.headers, body, &mut share).await?;
-        let outgoing = self.detect(body, encodings, share).await?;
+        let outgoing = self.detect(body, &encodings, share).await?;
         match &self.receiver {
             _ if outgoing.is_empty && self.receiver.is_some() => Ok(StatusCode::OK.into_response()),
             Some(receiver) => self.deliver(receiver, &head.headers, outgoing).await,
@@ -226,23 +229,15 @@ impl Sidecar {
         tokio::time::timeout(self.limits.body_time, whole).await.unwrap_or_else(|_| Err(late()))
     }
 
-    /// Unpacks a body, tags its records, and packs it again if that has changed it.
-    async fn detect(
-        self: &Arc<Self>,
-        body: Bytes,
-        encodings: Vec<Encoding>,
-        share: Share,
-    ) -> Result<Outgoing, Refusal> {
-        let worker = Arc::clone(&self.workers).acquire_owned().await;
-        let sidecar = Arc::clone(self);
-        let work = move || {
-            let _worker = worker;
-            sidecar.work(body, &encodings, share)
-        };
-        tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
-            tracing::error!(%error, "a batch could not be worked on");
-            Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the batch could not be worked on: try again"))
-        })
+    /// Unpacks a body, tags its records, and packs it again if that has changed it. As many bodies are worked on at once as there
+    /// are processors; other requests go on meanwhile.
+    async fn detect(&self, body: Bytes, encodings: &[Encoding], share: Share) -> Result<Outgoing, Refusal> {
+        let _worker = self.workers.acquire().await;
+        if encodings.is_empty() && body.len() <= AT_ONCE {
+            // To have another thread take over what else there is would take longer.
+            return self.work(body, encodings, share);
+        }
+        tokio::task::block_in_place(|| self.work(body, encodings, share))
     }
 
     fn work(&self, body: Bytes, encodings: &[Encoding], mut share: Share) -> Result<Outgoing, Refusal> {
