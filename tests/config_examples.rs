@@ -31,7 +31,7 @@ mod fluent_bit_lossless;
 mod vector;
 
 /// The Vector examples in a real Vector.
-mod vector_started;
+pub(crate) mod vector_started;
 
 /// The example of a configuration directory.
 mod rules;

@@ -31,7 +31,7 @@ const COMPONENTS: [&str; 5] = ["http_server", "mmdb", "remap", "route", "http"];
 const FIRSTSEEN: &str = env!("CARGO_BIN_EXE_firstseen");
 
 /// The program, or why there is none to try.
-fn vector(components: &[&str]) -> Result<PathBuf, String> {
+pub(crate) fn vector(components: &[&str]) -> Result<PathBuf, String> {
     let program = match env::var_os("VECTOR") {
         Some(program) => PathBuf::from(program),
         None => {
@@ -51,7 +51,7 @@ fn vector(components: &[&str]) -> Result<PathBuf, String> {
 }
 
 /// Says that an example was not tried. What `eprintln` prints is shown only for tests that fail.
-fn say_skipped(example: &str, why: &str) {
+pub(crate) fn say_skipped(example: &str, why: &str) {
     let line = format!("skipped: {example} in a real Vector: {why}\n");
     io::stderr().write_all(line.as_bytes()).expect("standard error");
 }

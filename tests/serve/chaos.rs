@@ -5,7 +5,6 @@
 //! real Vector, where there is one. Bounds: 150,000 events (10,000 from Vector), or what `FIRSTSEEN_CHAOS_EVENTS` says.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::Mutex;
@@ -13,6 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use firstseen::sample::Random;
+
+use crate::config_examples::vector_started;
 
 use super::parties::{Behaviour, Receiver, Sender, Sidecar, event, named_event};
 
@@ -195,19 +196,11 @@ sinks:
     acknowledgements: { enabled: true }
 "#;
 
-/// The Vector that `VECTOR` names, or `vector` on the PATH.
-fn vector() -> Option<std::path::PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut programs = std::env::split_paths(&path).map(|directory| directory.join("vector"));
-    std::env::var_os("VECTOR").map(Into::into).or_else(|| programs.find(|program| program.is_file()))
-}
-
 #[test]
 fn nothing_is_lost_on_the_way_from_a_real_vector() {
-    let Some(vector) = vector() else {
-        let line = b"skipped: chaos behind a real Vector: no vector is on the PATH, and VECTOR names none\n";
-        std::io::stderr().write_all(line).expect("standard error");
-        return;
+    let vector = match vector_started::vector(&["file"]) {
+        Ok(vector) => vector,
+        Err(why) => return vector_started::say_skipped("kill -9", &why),
     };
     let events = [events(0, event_count(10_000))];
     let expected = undisturbed(&events);
