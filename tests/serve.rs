@@ -10,6 +10,9 @@ mod parties;
 /// What goes through: framings, encodings, answers, `--respond`, `--alerts-only`, HTTP/2, TLS and tokens, health and metrics.
 mod exchanged;
 
+/// Batches that come slowly, break off, or turn out to be too long.
+mod arriving;
+
 /// One history for all requests, other rules while it runs, its end, and a module that traps.
 mod living;
 

@@ -11,9 +11,11 @@ pub mod certificates;
 pub mod detection;
 pub mod encoding;
 pub mod exchange;
+pub mod lines;
 pub mod listener;
 pub mod memory;
 pub mod metrics;
+pub mod pieces;
 pub mod receiver;
 
 use std::net::SocketAddr;

@@ -98,7 +98,12 @@ impl<F: FnMut(&[u8]) -> bool> Reader<'_, F> {
                 }
                 // The lines up to where it turned out to be none are judged each by itself, and not read again.
                 Ok(None) => at = self.single_lines(at, self.body.len()),
-                Err(fault) => at = self.single_lines(at, line_end(self.body, at + fault.column - 1)),
+                // So are those up to the one where it cannot go on, which may begin another.
+                Err(fault) => {
+                    let fault = at + fault.column - 1;
+                    let line = memchr::memrchr(b'\n', &self.body[at..fault]).map(|end| at + end + 1);
+                    at = self.single_lines(at, line.unwrap_or_else(|| line_end(self.body, fault)));
+                }
             }
             at = skip_whitespace(self.body, at);
         }
@@ -221,13 +226,14 @@ fn line_end(text: &[u8], at: usize) -> usize {
     memchr::memchr(b'\n', rest).map_or(text.len(), |end| at + end + 1)
 }
 
-fn skip_whitespace(text: &[u8], at: usize) -> usize {
+/// The first place from this one on that is no whitespace.
+pub(super) fn skip_whitespace(text: &[u8], at: usize) -> usize {
     let rest = text.get(at..).unwrap_or_default();
     at + rest.iter().take_while(|&&byte| json_text::is_whitespace(byte)).count()
 }
 
 /// The place without the whitespace at its beginning and end.
-fn trimmed(text: &[u8], place: Range<usize>) -> Range<usize> {
+pub(super) fn trimmed(text: &[u8], place: Range<usize>) -> Range<usize> {
     let start = skip_whitespace(&text[..place.end], place.start);
     let behind = text[start..place.end].iter().rev().take_while(|&&byte| json_text::is_whitespace(byte)).count();
     start..place.end - behind

@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
@@ -159,19 +159,23 @@ impl Detection {
     pub fn tag(&self, body: &[u8]) -> Result<(Tagged, Said), Error> {
         let mut rules = self.rules();
         let mut batch = self.read(body, &rules);
-        let mut shared = self.lock();
-        while rules.start != shared.start {
-            // Other rules came in between.
-            drop(shared);
-            rules = self.rules();
-            batch = self.read(body, &rules);
-            shared = self.lock();
-        }
         let mut tagged = Tagged::default();
-        let changes = self.call_each(&mut shared, body, &batch, &mut tagged);
-        let said = take_said(&mut shared.instance);
-        drop(shared);
-        let changes = changes?;
+        let (changes, said) = if batch.candidates.is_empty() {
+            (Vec::new(), if batch.records > 0 { self.tell_the_time()? } else { Said::new() })
+        } else {
+            let mut shared = self.lock();
+            while rules.start != shared.start {
+                // Other rules came in between.
+                drop(shared);
+                rules = self.rules();
+                batch = self.read(body, &rules);
+                shared = self.lock();
+            }
+            let changes = self.call_each(&mut shared, body, &batch, &mut tagged);
+            let said = take_said(&mut shared.instance);
+            drop(shared);
+            (changes?, said)
+        };
         for (place, change) in &changes {
             if let Some(appended) = alerts::appended(&body[place.clone()], change, &rules.output_key) {
                 let found = appended.alerts.iter().filter_map(|alert| Alert::read(alert));
@@ -190,6 +194,11 @@ impl Detection {
         tagged.is_empty = self.entry == Entry::Alerts && changes.is_empty();
         tagged.batch = batch;
         Ok((tagged, said))
+    }
+
+    /// Whether a body may be tagged piece by piece: each piece passes with its alerts. Of alerts alone, a body is made as a whole.
+    pub fn works_in_pieces(&self) -> bool {
+        self.entry == Entry::Firstseen
     }
 
     /// How the filter is, in numbers, if the module says.
@@ -224,14 +233,7 @@ impl Detection {
         batch: &Batch,
         tagged: &mut Tagged,
     ) -> Result<Vec<Change>, Error> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        // Seconds since 1970 are an unsigned 32-bit number in the module's interface: enough until 2106.
-        let (sec, nsec) = (u32::try_from(now.as_secs()).unwrap_or(u32::MAX), now.subsec_nanos());
-        let is_due = shared.last_call.is_none_or(|last| last.elapsed() >= TICK);
-        if batch.candidates.is_empty() && batch.records > 0 && is_due {
-            shared.instance.call_lean(Entry::Firstseen, &self.tag, sec, nsec, b"{}")?;
-            shared.last_call = Some(Instant::now());
-        }
+        let (sec, nsec) = now();
         let mut changes = Vec::new();
         for place in &batch.candidates {
             let record = &body[place.clone()];
@@ -254,11 +256,30 @@ impl Detection {
                 }
             }
         }
-        if !batch.candidates.is_empty() {
-            shared.last_call = Some(Instant::now());
-        }
+        shared.last_call = Some(Instant::now());
         Ok(changes)
     }
+
+    /// Gives the module the time, if it has had none for long and is not at work; nobody waits for it.
+    fn tell_the_time(&self) -> Result<Said, Error> {
+        let mut shared = match self.instance.try_lock() {
+            Ok(shared) => shared,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(Said::new()),
+        };
+        if shared.last_call.is_none_or(|last| last.elapsed() >= TICK) {
+            let (sec, nsec) = now();
+            shared.instance.call_lean(Entry::Firstseen, &self.tag, sec, nsec, b"{}")?;
+            shared.last_call = Some(Instant::now());
+        }
+        Ok(take_said(&mut shared.instance))
+    }
+}
+
+/// The time as the module takes it: seconds since 1970 in an unsigned 32-bit number, enough until 2106, and nanoseconds.
+fn now() -> (u32, u32) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    (u32::try_from(now.as_secs()).unwrap_or(u32::MAX), now.subsec_nanos())
 }
 
 /// Starts the module, with the rules that it runs.

@@ -2,8 +2,12 @@
 //!
 //! In: a POST of events. Out: the receiver's answer, or with `--respond` the tagged events. Nothing is acknowledged that was not
 //! delivered, and nothing is kept: a batch that cannot be passed on whole is refused with a status at which senders try again
-//! (408, 429, 5xx); those at which they do not (400, 401, 413, 415) say that the same request would fail again. Bounds: [`Limits`].
-//! Not here: connections.
+//! (408, 429, 5xx); those at which they do not (400, 401, 413, 415) say that the same request would fail again. Nothing is passed on
+//! before the whole batch has come and has its alerts, but the module works on its lines while they come ([`lines`]). If the rest
+//! does not come, the history has seen the events of the beginning, and knows them again when the sender sends them again. Bounds:
+//! [`Limits`]. Not here: connections.
+//!
+//! [`lines`]: super::lines
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +18,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -25,12 +30,20 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::serve::access::Token;
 use crate::serve::detection::{Detection, Tagged};
 use crate::serve::encoding::{self, Encoding};
+use crate::serve::lines::Lines;
 use crate::serve::memory::{Full, Memory, Share};
 use crate::serve::metrics::{self, AlertLabels, Metrics, StatusLabel};
+use crate::serve::pieces::Pieces;
 use crate::serve::receiver::{self, Receiver};
 
 /// Up to how many bytes a body is worked on where it was received, which takes a few milliseconds at most.
 const AT_ONCE: usize = 4 << 20;
+
+/// How many bytes are worth being worked on while the rest still comes.
+const EARLY: usize = 64 << 10;
+
+/// How long the rest of a refused body may take to come.
+const DISCARD_TIME: Duration = Duration::from_secs(2);
 
 /// What a request may take.
 #[derive(Debug, Clone, Copy)]
@@ -124,13 +137,15 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// A body with its alerts, packed as it came.
+/// A batch as far as it has its alerts, packed as it came.
 struct Outgoing {
-    body: Bytes,
+    body: Pieces,
     /// Nothing is left to pass on.
     is_empty: bool,
+    /// What finding the alerts took.
+    time: Duration,
     /// What it takes of the memory.
-    _share: Share,
+    share: Share,
 }
 
 impl Sidecar {
@@ -169,22 +184,21 @@ impl Sidecar {
             .with_state(self)
     }
 
-    async fn exchange(&self, request: Request) -> Result<Response, Refusal> {
+    async fn exchange(&self, head: &Parts, body: &mut Body) -> Result<Response, Refusal> {
         let Ok(_permit) = self.requests.try_acquire() else {
             return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too many requests are under way: try again"));
         };
-        let (head, body) = request.into_parts();
         let encodings = head.headers.get_all(CONTENT_ENCODING).iter();
         let encodings: Vec<&str> = encodings.map(|value| value.to_str().unwrap_or("?")).collect();
         let encodings = encoding::listed(&encodings.join(","))?;
-        let mut share = self.memory.share();
-        let body = self.receive(&head.headers, body, &mut share).await?;
-        let outgoing = self.detect(body, &encodings, share).await?;
+        let (mut outgoing, rest) = self.receive(&head.headers, body, encodings.is_empty()).await?;
+        self.detect(&rest, &encodings, &mut outgoing).await?;
+        Metrics::observe(&self.metrics.detection_time, outgoing.time);
         match &self.receiver {
             _ if outgoing.is_empty && self.receiver.is_some() => Ok(StatusCode::OK.into_response()),
             Some(receiver) => self.deliver(receiver, &head.headers, outgoing).await,
             None => {
-                let mut response = outgoing.body.into_response();
+                let mut response = Response::new(outgoing.body.into());
                 response.headers_mut().remove(CONTENT_TYPE);
                 for name in [CONTENT_TYPE, CONTENT_ENCODING] {
                     if let Some(value) = head.headers.get(&name) {
@@ -196,8 +210,27 @@ impl Sidecar {
         }
     }
 
-    /// The body as it comes.
-    async fn receive(&self, headers: &HeaderMap, mut body: Body, share: &mut Share) -> Result<Bytes, Refusal> {
+    /// Lets what is left of a refused body come, within bounds: a sender that is cut off while it sends may not see the answer.
+    async fn discard(&self, body: &mut Body) {
+        let most = self.limits.body.saturating_mul(2);
+        let discarded = async {
+            let mut length = 0;
+            while let Some(Ok(frame)) = body.frame().await
+                && length < most
+            {
+                length += frame.data_ref().map_or(0, Bytes::len);
+            }
+        };
+        let _ = tokio::time::timeout(DISCARD_TIME, discarded).await;
+    }
+
+    /// Takes a body as it comes, and tags what can be tagged while the rest still comes; that, and what is left.
+    async fn receive(
+        &self,
+        headers: &HeaderMap,
+        body: &mut Body,
+        is_plain: bool,
+    ) -> Result<(Outgoing, Bytes), Refusal> {
         let most = self.limits.body;
         let too_long = || {
             let reason = format!("the body is longer than {most} bytes: send smaller batches, or set --max-body");
@@ -207,44 +240,51 @@ impl Sidecar {
         if announced.is_some_and(|length| length > most) {
             return Err(too_long());
         }
-        let whole = async {
-            // Room for what is announced; it takes memory only as bytes come.
-            let mut whole = Vec::with_capacity(announced.unwrap_or(0));
+        // A body of unknown length may turn out to be too long, which is for ever: nothing may be learned from it before.
+        let works_early = is_plain && announced.is_some() && self.detection.works_in_pieces();
+        let received = async {
+            let mut outgoing =
+                Outgoing { body: Pieces::default(), is_empty: false, time: Duration::ZERO, share: self.memory.share() };
+            let mut lines = Lines::new(if works_early { EARLY } else { usize::MAX }, announced.unwrap_or(0));
+            let mut length = 0;
             while let Some(frame) = body.frame().await {
                 let frame = frame
                     .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, format!("the body breaks off: {error}")))?;
                 let Ok(data) = frame.into_data() else { continue };
-                if whole.len() + data.len() > most {
+                length += data.len();
+                if length > most {
                     return Err(too_long());
                 }
-                share.take(data.len())?;
-                whole.extend_from_slice(&data);
+                outgoing.share.take(data.len())?;
+                for piece in lines.add(data).into_iter().flatten() {
+                    self.work(&piece, &[], &mut outgoing)?;
+                }
             }
-            Ok(Bytes::from(whole))
+            Ok((outgoing, lines.rest()))
         };
         let late = || {
             let seconds = self.limits.body_time.as_secs_f64();
             Refusal::new(StatusCode::REQUEST_TIMEOUT, format!("the body did not come within {seconds} s"))
         };
-        tokio::time::timeout(self.limits.body_time, whole).await.unwrap_or_else(|_| Err(late()))
+        tokio::time::timeout(self.limits.body_time, received).await.unwrap_or_else(|_| Err(late()))
     }
 
-    /// Unpacks a body, tags its records, and packs it again if that has changed it. As many bodies are worked on at once as there
-    /// are processors; other requests go on meanwhile.
-    async fn detect(&self, body: Bytes, encodings: &[Encoding], share: Share) -> Result<Outgoing, Refusal> {
-        let _worker = self.workers.acquire().await;
-        if encodings.is_empty() && body.len() <= AT_ONCE {
+    /// Unpacks what is left of a body, tags its records, and packs it again if that has changed it. As many long bodies are worked
+    /// on at once as there are processors; other requests go on meanwhile.
+    async fn detect(&self, rest: &Bytes, encodings: &[Encoding], outgoing: &mut Outgoing) -> Result<(), Refusal> {
+        if encodings.is_empty() && rest.len() <= AT_ONCE {
             // To have another thread take over what else there is would take longer.
-            return self.work(body, encodings, share);
+            return self.work(rest, encodings, outgoing);
         }
-        tokio::task::block_in_place(|| self.work(body, encodings, share))
+        let _worker = self.workers.acquire().await;
+        tokio::task::block_in_place(|| self.work(rest, encodings, outgoing))
     }
 
-    fn work(&self, body: Bytes, encodings: &[Encoding], mut share: Share) -> Result<Outgoing, Refusal> {
+    fn work(&self, body: &Bytes, encodings: &[Encoding], outgoing: &mut Outgoing) -> Result<(), Refusal> {
         let begun = Instant::now();
-        let text = encoding::unpacked(&body, encodings, self.limits.unpacked)?;
+        let text = encoding::unpacked(body, encodings, self.limits.unpacked)?;
         if !encodings.is_empty() {
-            share.take(text.len())?;
+            outgoing.share.take(text.len())?;
         }
         let (tagged, said) = self.detection.tag(&text).map_err(|error| {
             self.metrics.module_failures.inc();
@@ -255,18 +295,19 @@ impl Sidecar {
             tracing::warn!("{line}");
         }
         self.count(&text, &tagged);
-        let body = match tagged.body {
+        outgoing.body.push(match tagged.body {
             None => body.clone(),
             Some(changed) => {
-                share.take(changed.len())?;
+                outgoing.share.take(changed.len())?;
                 let packed = encoding::packed(changed, encodings).map_err(|error| {
                     Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the batch cannot be packed: {error}"))
                 })?;
                 Bytes::from(packed)
             }
-        };
-        Metrics::observe(&self.metrics.detection_time, begun.elapsed());
-        Ok(Outgoing { body, is_empty: tagged.is_empty, _share: share })
+        });
+        outgoing.is_empty = tagged.is_empty;
+        outgoing.time += begun.elapsed();
+        Ok(())
     }
 
     fn count(&self, text: &[u8], tagged: &Tagged) {
@@ -314,10 +355,17 @@ async fn events(State(sidecar): State<Arc<Sidecar>>, request: Request) -> Respon
     sidecar.metrics.in_flight.inc();
     let _guard = InFlight(&sidecar);
     let begun = Instant::now();
-    let response = sidecar.exchange(request).await.unwrap_or_else(|refusal| {
-        tracing::debug!(status = refusal.status.as_u16(), reason = %refusal.reason, "a request is refused");
-        refusal.into_response()
-    });
+    let (head, mut body) = request.into_parts();
+    let response = match sidecar.exchange(&head, &mut body).await {
+        Ok(response) => response,
+        Err(refusal) => {
+            tracing::debug!(status = refusal.status.as_u16(), reason = %refusal.reason, "a request is refused");
+            if refusal.status != StatusCode::REQUEST_TIMEOUT {
+                sidecar.discard(&mut body).await;
+            }
+            refusal.into_response()
+        }
+    };
     Metrics::observe(&sidecar.metrics.request_time, begun.elapsed());
     response
 }
@@ -339,6 +387,7 @@ async fn guard(State(sidecar): State<Arc<Sidecar>>, request: Request, next: Next
     match may_pass {
         true => next.run(request).await,
         false => {
+            sidecar.discard(&mut request.into_body()).await;
             let reason = "the token is missing or another: send it as Authorization: Bearer TOKEN";
             Refusal::new(StatusCode::UNAUTHORIZED, reason).into_response()
         }

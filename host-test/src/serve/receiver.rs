@@ -13,7 +13,7 @@ use anyhow::{Context, ensure};
 use axum::body::Bytes;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -23,6 +23,7 @@ use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 
 use crate::serve::access::Token;
 use crate::serve::certificates;
+use crate::serve::pieces::Pieces;
 
 /// How much of the body of an answer is passed back, in bytes.
 const MAX_ANSWER: usize = 64 << 10;
@@ -65,7 +66,7 @@ pub struct Options {
 /// The receiver.
 #[derive(Debug)]
 pub struct Receiver {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector>, Pieces>,
     uri: Uri,
     authorization: Option<HeaderValue>,
     timeout: Duration,
@@ -145,8 +146,8 @@ impl Receiver {
     ///
     /// # Errors
     /// There is no answer. The receiver may have taken the body all the same.
-    pub async fn send(&self, headers: &HeaderMap, body: Bytes) -> Result<Answer, Error> {
-        let mut request = Request::new(Full::new(body));
+    pub async fn send(&self, headers: &HeaderMap, body: Pieces) -> Result<Answer, Error> {
+        let mut request = Request::new(body);
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
         for (name, value) in headers {
