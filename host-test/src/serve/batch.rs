@@ -44,7 +44,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Finds the records of a body. Those that `is_candidate` accepts and that are no longer than `max_record` bytes are candidates.
 pub fn read(body: &[u8], max_record: usize, is_candidate: impl FnMut(&[u8]) -> bool) -> Batch {
-    let mut reader = Reader { body, max_record, is_candidate, scanner: Scanner::default(), batch: Batch::default() };
+    let mut reader = Reader::new(body, max_record, is_candidate);
     let start = skip_whitespace(body, if body.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 });
     if body.get(start) == Some(&b'[') {
         reader.batch.is_array = true;
@@ -56,7 +56,19 @@ pub fn read(body: &[u8], max_record: usize, is_candidate: impl FnMut(&[u8]) -> b
     reader.batch
 }
 
-impl<F: FnMut(&[u8]) -> bool> Reader<'_, F> {
+/// The same of a text whose lines all begin and end as objects do and, as far as they are looked into, are whole; `None` for any
+/// other.
+pub fn read_lines(text: &[u8], max_record: usize, is_candidate: impl FnMut(&[u8]) -> bool) -> Option<Batch> {
+    let mut reader = Reader::new(text, max_record, is_candidate);
+    let start = if text.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
+    reader.lines(start).then_some(reader.batch)
+}
+
+impl<'b, F: FnMut(&[u8]) -> bool> Reader<'b, F> {
+    fn new(body: &'b [u8], max_record: usize, is_candidate: F) -> Self {
+        Reader { body, max_record, is_candidate, scanner: Scanner::default(), batch: Batch::default() }
+    }
+
     /// Takes each line for a record; whether that was right.
     fn lines(&mut self, start: usize) -> bool {
         let mut at = start;
@@ -227,13 +239,13 @@ fn line_end(text: &[u8], at: usize) -> usize {
 }
 
 /// The first place from this one on that is no whitespace.
-pub(super) fn skip_whitespace(text: &[u8], at: usize) -> usize {
+fn skip_whitespace(text: &[u8], at: usize) -> usize {
     let rest = text.get(at..).unwrap_or_default();
     at + rest.iter().take_while(|&&byte| json_text::is_whitespace(byte)).count()
 }
 
 /// The place without the whitespace at its beginning and end.
-pub(super) fn trimmed(text: &[u8], place: Range<usize>) -> Range<usize> {
+fn trimmed(text: &[u8], place: Range<usize>) -> Range<usize> {
     let start = skip_whitespace(&text[..place.end], place.start);
     let behind = text[start..place.end].iter().rev().take_while(|&&byte| json_text::is_whitespace(byte)).count();
     start..place.end - behind

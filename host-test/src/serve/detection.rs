@@ -1,9 +1,10 @@
 //! The one module instance that all requests share, and what keeps it from being a bottleneck.
 //!
-//! In: unpacked bodies, from many threads. Out: each body with its alerts. There is one instance, and so one history: the same
-//! tuple alerts once, however many requests bring it at the same time. Before the instance's lock, on the request's own
-//! thread, records are found, and the engine's prefilter rejects those that no rule can match, which is what it would do in the
-//! module; only the others wait for the instance, one batch at a time. Bounds: the instance's memory is the module's; a trap throws
+//! In: unpacked bodies, from many threads, piece by piece. Out: each body with its alerts. There is one instance, and so one history:
+//! the same tuple alerts once, however many requests bring it at the same time. Before the instance's lock, on the request's own
+//! thread and while the rest of the body comes, records are found, and the engine's prefilter rejects those that no rule can
+//! match, which is what it would do in the module; only the others wait for the instance, one batch at a time, when the batch is
+//! whole: the module sees nothing of a batch that is refused. Bounds: the instance's memory is the module's; a trap throws
 //! it away, and the next batch begins with a new one and the history of the state file. Not here: HTTP.
 //!
 //! The prefilter is the host's own copy of the module's. A module whose built-in rules are others is given every record, where
@@ -16,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use axum::body::Bytes;
 use firstseen_engine::prefilter::Prefilter;
 use firstseen_engine::rule::pack;
 use firstseen_engine::status::Status;
@@ -57,6 +59,12 @@ struct Rules {
     start: u64,
 }
 
+impl Rules {
+    fn is_candidate(&self, record: &[u8]) -> bool {
+        self.prefilter.as_ref().is_none_or(|prefilter| prefilter.is_candidate(&NativeSearch(record)))
+    }
+}
+
 /// What one request at a time has.
 #[derive(Debug)]
 struct Shared {
@@ -71,15 +79,69 @@ struct Shared {
     refused: Option<Vec<u8>>,
 }
 
-/// What became of a body.
+/// A batch as far as it was read: its pieces, and the records that were found in each.
+#[derive(Debug)]
+pub struct Reading {
+    rules: Arc<Rules>,
+    max_record: usize,
+    pieces: Vec<Piece>,
+}
+
+#[derive(Debug)]
+struct Piece {
+    text: Bytes,
+    batch: Batch,
+    /// The records that the module has changed.
+    changes: Vec<Change>,
+}
+
+impl Reading {
+    /// Reads another piece; nothing is read, and the answer is `false`, if not all its lines begin and end as objects do.
+    pub fn lines(&mut self, text: &Bytes) -> bool {
+        let batch = batch::read_lines(text, self.max_record, |record| self.rules.is_candidate(record));
+        let is_read = batch.is_some();
+        let batch = batch.filter(|_| !text.is_empty());
+        self.pieces.extend(batch.map(|batch| Piece { text: text.clone(), batch, changes: Vec::new() }));
+        is_read
+    }
+
+    /// Reads what is left, in whatever framing.
+    pub fn rest(&mut self, text: Bytes) {
+        let batch = batch::read(&text, self.max_record, |record| self.rules.is_candidate(record));
+        self.pieces.push(Piece { text, batch, changes: Vec::new() });
+    }
+
+    /// The same, read by other rules.
+    fn again(self, rules: Arc<Rules>) -> Reading {
+        let mut reading = Reading { rules, max_record: self.max_record, pieces: Vec::new() };
+        self.pieces.into_iter().for_each(|piece| reading.rest(piece.text));
+        reading
+    }
+
+    fn sum(&self, count: impl Fn(&Batch) -> u64) -> u64 {
+        self.pieces.iter().map(|piece| count(&piece.batch)).sum()
+    }
+}
+
+/// What became of a batch.
 #[derive(Debug, Default)]
 pub struct Tagged {
-    /// The body to pass on instead; `None` if it is to pass as it came.
-    pub body: Option<Vec<u8>>,
-    /// Whether nothing of it is left to pass on, since no record has an alert.
+    /// What to pass on, piece by piece.
+    pub body: Vec<Bytes>,
+    /// Whether that is something else than what came.
+    pub is_changed: bool,
+    /// Whether nothing is left to pass on, since no record has an alert.
     pub is_empty: bool,
-    /// What was found in it.
-    pub batch: Batch,
+    /// How many bytes came, unpacked.
+    pub bytes: u64,
+    /// See [`Batch::records`].
+    pub records: u64,
+    /// How many records were given to the module.
+    pub candidates: u64,
+    /// See [`Batch::not_json`].
+    pub not_json: u64,
+    /// See [`Batch::too_long`].
+    pub too_long: u64,
     /// The rule and the reason of each alert; no reason for a rule that asks for no new terms.
     pub alerts: Vec<(String, String)>,
     /// Events in a group that has alerted already, by rule.
@@ -151,33 +213,44 @@ impl Detection {
         ![&shared.pack, &shared.refused].contains(&&Some(pack))
     }
 
-    /// Tags the records of a body.
+    /// A batch of which nothing was read yet.
+    pub fn reading(&self) -> Reading {
+        Reading { rules: self.rules(), max_record: self.max_record, pieces: Vec::new() }
+    }
+
+    /// Tags the records of a batch that has come whole.
     ///
     /// # Errors
     /// The module failed on a record, which the message names, or does not start. Nothing of the batch is to be passed on: it is
     /// to be sent again.
-    pub fn tag(&self, body: &[u8]) -> Result<(Tagged, Said), Error> {
-        let mut rules = self.rules();
-        let mut batch = self.read(body, &rules);
+    pub fn tag(&self, mut reading: Reading) -> Result<(Tagged, Said), Error> {
         let mut tagged = Tagged::default();
-        let (changes, said) = if batch.candidates.is_empty() {
-            (Vec::new(), if batch.records > 0 { self.tell_the_time()? } else { Said::new() })
+        let said = if reading.sum(|batch| batch.candidates.len() as u64) == 0 {
+            self.tell_the_time()?
         } else {
             let mut shared = self.lock();
-            while rules.start != shared.start {
+            while reading.rules.start != shared.start {
                 // Other rules came in between.
                 drop(shared);
-                rules = self.rules();
-                batch = self.read(body, &rules);
+                reading = reading.again(self.rules());
                 shared = self.lock();
             }
-            let changes = self.call_each(&mut shared, body, &batch, &mut tagged);
+            let called = self.call_each(&mut shared, &mut reading, &mut tagged);
             let said = take_said(&mut shared.instance);
             drop(shared);
-            (changes?, said)
+            called?;
+            said
         };
-        for (place, change) in &changes {
-            if let Some(appended) = alerts::appended(&body[place.clone()], change, &rules.output_key) {
+        tagged.bytes = reading.pieces.iter().map(|piece| piece.text.len() as u64).sum();
+        tagged.records = reading.sum(|batch| batch.records);
+        tagged.candidates = reading.sum(|batch| batch.candidates.len() as u64);
+        tagged.not_json = reading.sum(|batch| batch.not_json);
+        tagged.too_long = reading.sum(|batch| batch.too_long);
+        for Piece { text, changes, .. } in &reading.pieces {
+            tagged.is_changed |= !changes.is_empty();
+            for (place, change) in changes {
+                let appended = alerts::appended(&text[place.clone()], change, &reading.rules.output_key);
+                let Some(appended) = appended else { continue };
                 let found = appended.alerts.iter().filter_map(|alert| Alert::read(alert));
                 tagged.alerts.extend(found.map(|alert| {
                     let reason = alert.new_terms.and_then(|new_terms| new_terms.reason).unwrap_or_default();
@@ -186,19 +259,20 @@ impl Detection {
                 tagged.suppressed += appended.suppressed.len() as u64;
             }
         }
-        tagged.body = match self.entry {
-            Entry::Alerts => Some(batch::of(&changes, batch.is_array)),
-            Entry::Firstseen if changes.is_empty() => None,
-            Entry::Firstseen => Some(batch::replaced(body, &changes)),
-        };
-        tagged.is_empty = self.entry == Entry::Alerts && changes.is_empty();
-        tagged.batch = batch;
+        let pieces = reading.pieces.into_iter();
+        if self.entry == Entry::Alerts {
+            let is_array = pieces.as_slice().first().is_some_and(|piece| piece.batch.is_array);
+            let alone: Vec<Change> = pieces.flat_map(|piece| piece.changes).collect();
+            (tagged.is_empty, tagged.is_changed) = (alone.is_empty(), true);
+            tagged.body = vec![Bytes::from(batch::of(&alone, is_array))];
+        } else {
+            let tagged_piece = |Piece { text, changes, .. }: Piece| match changes.is_empty() {
+                true => text,
+                false => Bytes::from(batch::replaced(&text, &changes)),
+            };
+            tagged.body = pieces.map(tagged_piece).collect();
+        }
         Ok((tagged, said))
-    }
-
-    /// Whether a body may be tagged piece by piece: each piece passes with its alerts. Of alerts alone, a body is made as a whole.
-    pub fn works_in_pieces(&self) -> bool {
-        self.entry == Entry::Firstseen
     }
 
     /// How the filter is, in numbers, if the module says.
@@ -218,46 +292,34 @@ impl Detection {
         self.instance.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read(&self, body: &[u8], rules: &Rules) -> Batch {
-        batch::read(body, self.max_record, |record| match &rules.prefilter {
-            Some(prefilter) => prefilter.is_candidate(&NativeSearch(record)),
-            None => true,
-        })
-    }
-
-    /// Gives the candidates to the module; those that it changed.
-    fn call_each(
-        &self,
-        shared: &mut Shared,
-        body: &[u8],
-        batch: &Batch,
-        tagged: &mut Tagged,
-    ) -> Result<Vec<Change>, Error> {
+    /// Gives the candidates to the module, and takes down those that it changes.
+    fn call_each(&self, shared: &mut Shared, reading: &mut Reading, tagged: &mut Tagged) -> Result<(), Error> {
         let (sec, nsec) = now();
-        let mut changes = Vec::new();
-        for place in &batch.candidates {
-            let record = &body[place.clone()];
-            if !shared.trapped.is_empty() && shared.trapped.contains(&self.hasher.hash_one(record)) {
-                // It is delivered again: to refuse it for ever would stop the pipeline.
-                tagged.passed_after_trap += 1;
-                continue;
-            }
-            match shared.instance.call_lean(self.entry, &self.tag, sec, nsec, record) {
-                Ok(Answer::Untouched | Answer::Dropped) => {}
-                Ok(Answer::Changed(changed)) => changes.push((place.clone(), changed.to_vec())),
-                Err(error) => {
-                    if !matches!(error, Error::Start { .. }) {
-                        if shared.trapped.len() == MAX_TRAPS {
-                            shared.trapped.pop_front();
+        for Piece { text, batch, changes } in &mut reading.pieces {
+            for place in &batch.candidates {
+                let record = &text[place.clone()];
+                if !shared.trapped.is_empty() && shared.trapped.contains(&self.hasher.hash_one(record)) {
+                    // It is delivered again: to refuse it for ever would stop the pipeline.
+                    tagged.passed_after_trap += 1;
+                    continue;
+                }
+                match shared.instance.call_lean(self.entry, &self.tag, sec, nsec, record) {
+                    Ok(Answer::Untouched | Answer::Dropped) => {}
+                    Ok(Answer::Changed(changed)) => changes.push((place.clone(), changed.to_vec())),
+                    Err(error) => {
+                        if !matches!(error, Error::Start { .. }) {
+                            if shared.trapped.len() == MAX_TRAPS {
+                                shared.trapped.pop_front();
+                            }
+                            shared.trapped.push_back(self.hasher.hash_one(record));
                         }
-                        shared.trapped.push_back(self.hasher.hash_one(record));
+                        return Err(error);
                     }
-                    return Err(error);
                 }
             }
         }
         shared.last_call = Some(Instant::now());
-        Ok(changes)
+        Ok(())
     }
 
     /// Gives the module the time, if it has had none for long and is not at work; nobody waits for it.

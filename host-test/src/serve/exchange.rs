@@ -2,10 +2,9 @@
 //!
 //! In: a POST of events. Out: the receiver's answer, or with `--respond` the tagged events. Nothing is acknowledged that was not
 //! delivered, and nothing is kept: a batch that cannot be passed on whole is refused with a status at which senders try again
-//! (408, 429, 5xx); those at which they do not (400, 401, 413, 415) say that the same request would fail again. Nothing is passed on
-//! before the whole batch has come and has its alerts, but the module works on its lines while they come ([`lines`]). If the rest
-//! does not come, the history has seen the events of the beginning, and knows them again when the sender sends them again. Bounds:
-//! [`Limits`]. Not here: connections.
+//! (408, 429, 5xx); those at which they do not (400, 401, 413, 415) say that the same request would fail again. Nothing is passed on,
+//! and the module sees nothing, before the whole batch has come; its lines are read while they come ([`lines`]). Bounds: [`Limits`].
+//! Not here: connections.
 //!
 //! [`lines`]: super::lines
 
@@ -28,7 +27,7 @@ use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::serve::access::Token;
-use crate::serve::detection::{Detection, Tagged};
+use crate::serve::detection::{Detection, Reading, Tagged};
 use crate::serve::encoding::{self, Encoding};
 use crate::serve::lines::Lines;
 use crate::serve::memory::{Full, Memory, Share};
@@ -39,7 +38,7 @@ use crate::serve::receiver::{self, Receiver};
 /// Up to how many bytes a body is worked on where it was received, which takes a few milliseconds at most.
 const AT_ONCE: usize = 4 << 20;
 
-/// How many bytes are worth being worked on while the rest still comes.
+/// How many bytes are worth being read while the rest still comes.
 const EARLY: usize = 64 << 10;
 
 /// How long the rest of a refused body may take to come.
@@ -137,15 +136,26 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// A batch as far as it has its alerts, packed as it came.
+/// A batch that has come whole, read as far as it could be meanwhile.
+struct Incoming {
+    reading: Reading,
+    /// What is left to be unpacked and read.
+    rest: Bytes,
+    /// How many bytes have come.
+    length: usize,
+    /// What finding the records took.
+    time: Duration,
+    /// What it takes of the memory.
+    share: Share,
+}
+
+/// A batch with its alerts, packed as it came.
 struct Outgoing {
     body: Pieces,
     /// Nothing is left to pass on.
     is_empty: bool,
-    /// What finding the alerts took.
-    time: Duration,
     /// What it takes of the memory.
-    share: Share,
+    _share: Share,
 }
 
 impl Sidecar {
@@ -191,9 +201,8 @@ impl Sidecar {
         let encodings = head.headers.get_all(CONTENT_ENCODING).iter();
         let encodings: Vec<&str> = encodings.map(|value| value.to_str().unwrap_or("?")).collect();
         let encodings = encoding::listed(&encodings.join(","))?;
-        let (mut outgoing, rest) = self.receive(&head.headers, body, encodings.is_empty()).await?;
-        self.detect(&rest, &encodings, &mut outgoing).await?;
-        Metrics::observe(&self.metrics.detection_time, outgoing.time);
+        let incoming = self.receive(&head.headers, body, encodings.is_empty()).await?;
+        let outgoing = self.detect(incoming, &encodings).await?;
         match &self.receiver {
             _ if outgoing.is_empty && self.receiver.is_some() => Ok(StatusCode::OK.into_response()),
             Some(receiver) => self.deliver(receiver, &head.headers, outgoing).await,
@@ -224,13 +233,8 @@ impl Sidecar {
         let _ = tokio::time::timeout(DISCARD_TIME, discarded).await;
     }
 
-    /// Takes a body as it comes, and tags what can be tagged while the rest still comes; that, and what is left.
-    async fn receive(
-        &self,
-        headers: &HeaderMap,
-        body: &mut Body,
-        is_plain: bool,
-    ) -> Result<(Outgoing, Bytes), Refusal> {
+    /// Takes a body as it comes, and reads of it what can be read while the rest still comes.
+    async fn receive(&self, headers: &HeaderMap, body: &mut Body, is_plain: bool) -> Result<Incoming, Refusal> {
         let most = self.limits.body;
         let too_long = || {
             let reason = format!("the body is longer than {most} bytes: send smaller batches, or set --max-body");
@@ -240,13 +244,11 @@ impl Sidecar {
         if announced.is_some_and(|length| length > most) {
             return Err(too_long());
         }
-        // A body of unknown length may turn out to be too long, which is for ever: nothing may be learned from it before.
-        let works_early = is_plain && announced.is_some() && self.detection.works_in_pieces();
         let received = async {
-            let mut outgoing =
-                Outgoing { body: Pieces::default(), is_empty: false, time: Duration::ZERO, share: self.memory.share() };
-            let mut lines = Lines::new(if works_early { EARLY } else { usize::MAX }, announced.unwrap_or(0));
-            let mut length = 0;
+            let (mut reading, mut share) = (self.detection.reading(), self.memory.share());
+            let expected = announced.unwrap_or(0);
+            let mut lines = if is_plain { Lines::new(EARLY, expected) } else { Lines::in_one(expected) };
+            let (mut length, mut time) = (0, Duration::ZERO);
             while let Some(frame) = body.frame().await {
                 let frame = frame
                     .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, format!("the body breaks off: {error}")))?;
@@ -255,12 +257,15 @@ impl Sidecar {
                 if length > most {
                     return Err(too_long());
                 }
-                outgoing.share.take(data.len())?;
-                for piece in lines.add(data).into_iter().flatten() {
-                    self.work(&piece, &[], &mut outgoing)?;
+                share.take(data.len())?;
+                let begun = Instant::now();
+                let pieces = lines.add(data);
+                if let Some(other) = pieces.iter().position(|piece| !reading.lines(piece)) {
+                    lines.take_back(&pieces[other..]);
                 }
+                time += begun.elapsed();
             }
-            Ok((outgoing, lines.rest()))
+            Ok(Incoming { reading, rest: lines.rest(), length, time, share })
         };
         let late = || {
             let seconds = self.limits.body_time.as_secs_f64();
@@ -271,22 +276,26 @@ impl Sidecar {
 
     /// Unpacks what is left of a body, tags its records, and packs it again if that has changed it. As many long bodies are worked
     /// on at once as there are processors; other requests go on meanwhile.
-    async fn detect(&self, rest: &Bytes, encodings: &[Encoding], outgoing: &mut Outgoing) -> Result<(), Refusal> {
-        if encodings.is_empty() && rest.len() <= AT_ONCE {
+    async fn detect(&self, incoming: Incoming, encodings: &[Encoding]) -> Result<Outgoing, Refusal> {
+        if encodings.is_empty() && incoming.length <= AT_ONCE {
             // To have another thread take over what else there is would take longer.
-            return self.work(rest, encodings, outgoing);
+            return self.work(incoming, encodings);
         }
         let _worker = self.workers.acquire().await;
-        tokio::task::block_in_place(|| self.work(rest, encodings, outgoing))
+        tokio::task::block_in_place(|| self.work(incoming, encodings))
     }
 
-    fn work(&self, body: &Bytes, encodings: &[Encoding], outgoing: &mut Outgoing) -> Result<(), Refusal> {
+    fn work(&self, incoming: Incoming, encodings: &[Encoding]) -> Result<Outgoing, Refusal> {
         let begun = Instant::now();
-        let text = encoding::unpacked(body, encodings, self.limits.unpacked)?;
-        if !encodings.is_empty() {
-            outgoing.share.take(text.len())?;
+        let Incoming { mut reading, rest, time, mut share, .. } = incoming;
+        if encodings.is_empty() {
+            reading.rest(rest.clone());
+        } else {
+            let text = encoding::unpacked(&rest, encodings, self.limits.unpacked)?;
+            share.take(text.len())?;
+            reading.rest(Bytes::from(text.into_owned()));
         }
-        let (tagged, said) = self.detection.tag(&text).map_err(|error| {
+        let (tagged, said) = self.detection.tag(reading).map_err(|error| {
             self.metrics.module_failures.inc();
             tracing::error!(%error, "the module failed; the batch is refused, and the module starts anew");
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the module failed, and starts anew: try again")
@@ -294,29 +303,32 @@ impl Sidecar {
         for line in said {
             tracing::warn!("{line}");
         }
-        self.count(&text, &tagged);
-        outgoing.body.push(match tagged.body {
-            None => body.clone(),
-            Some(changed) => {
-                outgoing.share.take(changed.len())?;
-                let packed = encoding::packed(changed, encodings).map_err(|error| {
+        self.count(&tagged);
+        let mut body = Pieces::default();
+        if tagged.is_changed {
+            share.take(tagged.body.iter().map(Bytes::len).sum())?;
+        }
+        match tagged.body {
+            pieces if encodings.is_empty() => pieces.into_iter().for_each(|piece| body.push(piece)),
+            _ if !tagged.is_changed => body.push(rest),
+            pieces => {
+                let packed = encoding::packed(pieces.concat(), encodings).map_err(|error| {
                     Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the batch cannot be packed: {error}"))
                 })?;
-                Bytes::from(packed)
+                body.push(Bytes::from(packed));
             }
-        });
-        outgoing.is_empty = tagged.is_empty;
-        outgoing.time += begun.elapsed();
-        Ok(())
+        }
+        Metrics::observe(&self.metrics.detection_time, time + begun.elapsed());
+        Ok(Outgoing { body, is_empty: tagged.is_empty, _share: share })
     }
 
-    fn count(&self, text: &[u8], tagged: &Tagged) {
+    fn count(&self, tagged: &Tagged) {
         let Metrics { records, bytes, candidates, not_json, too_long, alerts, suppressed, .. } = &self.metrics;
-        bytes.inc_by(text.len() as u64);
-        records.inc_by(tagged.batch.records);
-        candidates.inc_by(tagged.batch.candidates.len() as u64);
-        not_json.inc_by(tagged.batch.not_json);
-        too_long.inc_by(tagged.batch.too_long);
+        bytes.inc_by(tagged.bytes);
+        records.inc_by(tagged.records);
+        candidates.inc_by(tagged.candidates);
+        not_json.inc_by(tagged.not_json);
+        too_long.inc_by(tagged.too_long);
         suppressed.inc_by(tagged.suppressed);
         self.metrics.passed_after_failure.inc_by(tagged.passed_after_trap);
         for (rule, reason) in &tagged.alerts {

@@ -1,68 +1,77 @@
-//! What of a body can be worked on while the rest still comes.
+//! Where a body that still comes may be cut, so that its beginning can be read while the rest comes.
 //!
-//! In: a body's bytes as they come. Out: pieces of it, whole lines, that mean by themselves what they mean in the body; and what is
-//! left at the end. Together they are the body. Bounds: each byte is looked at once; the memory is the body's own. Only a body
-//! whose lines begin and end as objects do is cut; of any other, all is left to the end from the first line on that does not. Not
-//! here: what is in the lines ([`batch`](super::batch)).
+//! In: a body's bytes as they come. Out: pieces of it that end where a line ends and the next begins with `{`; and what is left at
+//! the end. Together they are the body. Bounds: each byte is looked at a few times; the memory is the body's own, and long parts
+//! are not copied. Not here: what is in a piece. Its reader says whether all its lines begin and end as objects do
+//! ([`batch::read_lines`]), and gives it back if they do not: then all that is left stays in one.
 //!
-//! Why that is exact: a text that a line leaves open cannot go on in a line that begins with `{`, for no JSON has `{` behind `}`.
-//! So where a line begins with `{` and the one before ended with `}`, whatever came before has come to its end.
+//! Why such a piece means by itself what it means in the body: a text that a line leaves open cannot go on in a line that begins
+//! with `{` behind one that ended with `}`, for no JSON has `{` behind `}`.
+//!
+//! [`batch::read_lines`]: super::batch::read_lines
 
 use axum::body::Bytes;
 use bytes::BytesMut;
 
-use crate::serve::batch::{skip_whitespace, trimmed};
-
-/// What has come of a body and was not given back yet.
+/// What has come of a body and was not given out yet.
 #[derive(Debug, Default)]
 pub struct Lines {
     held: BytesMut,
-    seen: Seen,
-    /// How many bytes are worth being given back.
-    least: usize,
-    /// How many bytes will have come at the end.
-    length: usize,
-}
-
-/// What is known of the beginning of a text.
-#[derive(Debug, Default)]
-struct Seen {
-    /// Where the first line begins that was not seen to its end.
-    line: usize,
-    /// Up to where its end was looked for.
+    /// Up to where it is known that it cannot be cut.
     searched: usize,
-    /// A line was no object's.
-    are_others: bool,
+    /// How many bytes are worth being given out.
+    least: usize,
+    /// How many bytes are not given out yet, those included that are still to come.
+    length: usize,
+    /// It is to be left in one.
+    is_whole: bool,
 }
 
 impl Lines {
-    /// Nothing yet of `length` bytes, if that is known; pieces of about `least` bytes or more are given back.
+    /// Nothing yet of `length` bytes, if that is known; pieces of about `least` bytes or more are given out.
     pub fn new(least: usize, length: usize) -> Lines {
         Lines { least, length, ..Lines::default() }
     }
 
-    /// Adds what has come. What is given back is lines that nothing that comes later can belong to; a long part is not copied.
-    pub fn add(&mut self, mut data: Bytes) -> [Option<Bytes>; 2] {
-        let is_long = data.len() >= self.least && !self.seen.are_others;
-        let Some(begin) = is_long.then(|| self.next_object(&data)).flatten() else {
+    /// The same, and no pieces.
+    pub fn in_one(length: usize) -> Lines {
+        Lines { length, is_whole: true, ..Lines::default() }
+    }
+
+    /// Adds what has come. What is given out are two pieces, each of which may be empty.
+    pub fn add(&mut self, mut data: Bytes) -> [Bytes; 2] {
+        let is_long = data.len() >= self.least && !self.is_whole;
+        if let Some(begin) = is_long.then(|| self.first_cut(&data)).flatten() {
+            // Only the line that began before is put together.
+            self.hold(&data.split_to(begin));
+            let first = self.held.split().freeze();
+            let second = data.split_to(last_cut(&data).unwrap_or(0));
+            self.searched = 0;
+            self.length = self.length.saturating_sub(first.len() + second.len());
             self.hold(&data);
-            let is_worth_it = self.held.len() >= self.least && !self.seen.are_others;
-            return [is_worth_it.then(|| self.take()).flatten(), None];
-        };
-        self.hold(&data.split_to(begin));
-        self.seen.look(&self.held);
-        if self.seen.are_others {
-            self.hold(&data);
-            return [None, None];
+            return [first, second];
         }
-        let first = self.held.split().freeze();
-        self.length = self.length.saturating_sub(first.len());
-        self.seen = Seen::default();
-        let cut = self.seen.look(&data);
-        let second = data.split_to(cut);
-        self.forget(cut);
         self.hold(&data);
-        [first, second].map(|piece| Some(piece).filter(|piece| !piece.is_empty()))
+        if self.is_whole || self.held.len() < self.least {
+            return [Bytes::new(), Bytes::new()];
+        }
+        let cut = last_cut(&self.held[self.searched..]).map_or(0, |cut| self.searched + cut);
+        let piece = self.held.split_to(cut).freeze();
+        // Its last byte may be the end of a line of which the next is to come.
+        self.searched = self.held.len().saturating_sub(1);
+        self.length = self.length.saturating_sub(cut);
+        [piece, Bytes::new()]
+    }
+
+    /// Takes back pieces that were given out last: they and what comes are left in one.
+    pub fn take_back(&mut self, pieces: &[Bytes]) {
+        let held = std::mem::take(&mut self.held);
+        self.is_whole = true;
+        self.length += pieces.iter().map(Bytes::len).sum::<usize>();
+        for piece in pieces {
+            self.hold(piece);
+        }
+        self.hold(&held);
     }
 
     /// What is left of a body that has come whole.
@@ -70,60 +79,25 @@ impl Lines {
         self.held.freeze()
     }
 
-    /// Where the first line begins in what has come, if it begins as an object does.
-    fn next_object(&self, data: &[u8]) -> Option<usize> {
-        let begin = if self.held.is_empty() { 0 } else { memchr::memchr(b'\n', data)? + 1 };
-        (data.get(begin) == Some(&b'{')).then_some(begin)
-    }
-
-    fn take(&mut self) -> Option<Bytes> {
-        let cut = self.seen.look(&self.held);
-        self.forget(cut);
-        (cut > 0).then(|| self.held.split_to(cut).freeze())
-    }
-
     fn hold(&mut self, data: &[u8]) {
-        if self.seen.are_others || self.least > self.length {
-            // It will be held whole. Memory is taken only as bytes come.
+        if self.is_whole || self.least > self.length {
+            // It will be held to the end. Memory is taken only as bytes come.
             self.held.reserve(self.length.saturating_sub(self.held.len()));
         }
         self.held.extend_from_slice(data);
     }
 
-    /// So many bytes are given back.
-    fn forget(&mut self, bytes: usize) {
-        self.length = self.length.saturating_sub(bytes);
-        self.seen.line = self.seen.line.saturating_sub(bytes);
-        self.seen.searched = self.seen.searched.saturating_sub(bytes);
+    /// Where the first line begins in what has come, if it begins with `{`.
+    fn first_cut(&self, data: &[u8]) -> Option<usize> {
+        let begin = if self.held.is_empty() { 0 } else { memchr::memchr(b'\n', data)? + 1 };
+        (data.get(begin) == Some(&b'{')).then_some(begin)
     }
 }
 
-impl Seen {
-    /// Looks at lines until one is not whole or no object's; where the last of them begins that begins as an object does.
-    fn look(&mut self, text: &[u8]) -> usize {
-        let mut last = 0;
-        loop {
-            let begin = skip_whitespace(text, self.line);
-            match text.get(begin) {
-                Some(b'{') => last = begin,
-                Some(_) => self.are_others = true,
-                None => self.line = begin,
-            }
-            if text.get(begin) != Some(&b'{') {
-                return last;
-            }
-            let from = self.searched.max(begin);
-            let Some(end) = memchr::memchr(b'\n', &text[from..]) else {
-                (self.line, self.searched) = (begin, text.len());
-                return last;
-            };
-            if !text[trimmed(text, begin..from + end)].ends_with(b"}") {
-                self.are_others = true;
-                return last;
-            }
-            self.line = from + end + 1;
-        }
-    }
+/// Where the last line begins that begins with `{` and has another before it.
+fn last_cut(text: &[u8]) -> Option<usize> {
+    let begins = memchr::memrchr_iter(b'\n', text).map(|end| end + 1);
+    begins.into_iter().find(|begin| text.get(*begin) == Some(&b'{'))
 }
 
 #[cfg(test)]
@@ -131,46 +105,64 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::serve::batch::{self, Batch};
+    use crate::serve::batch;
 
-    /// The body cut into pieces as it comes in these parts.
+    fn is_candidate(record: &[u8]) -> bool {
+        record.contains(&b'x')
+    }
+
+    /// The body cut into pieces as it comes in these parts, of which those are given back that are not lines of objects.
     fn pieces(body: &[u8], parts: &[usize], least: usize) -> Vec<Bytes> {
         let (mut lines, mut pieces, mut at) = (Lines::new(least, body.len()), Vec::new(), 0);
         for part in parts.iter().copied().chain([body.len()]) {
             let end = (at + part).min(body.len());
-            pieces.extend(lines.add(Bytes::copy_from_slice(&body[at..end])).into_iter().flatten());
+            let given = lines.add(Bytes::copy_from_slice(&body[at..end]));
+            let whole = given.iter().take_while(|piece| batch::read_lines(piece, 60, is_candidate).is_some()).count();
+            if whole < given.len() {
+                lines.take_back(&given[whole..]);
+            }
+            pieces.extend(given.into_iter().take(whole).filter(|piece| !piece.is_empty()));
             at = end;
         }
         pieces.push(lines.rest());
         pieces
     }
 
-    /// The candidates' texts, and how many records there are.
-    fn read(body: &[u8]) -> (Vec<Vec<u8>>, Batch) {
-        let batch = batch::read(body, 60, |record| memchr::memchr(b'x', record).is_some());
-        (batch.candidates.iter().map(|place| body[place.clone()].to_vec()).collect(), batch)
+    /// The candidates' texts.
+    fn candidates(body: &[u8]) -> Vec<&[u8]> {
+        let batch = batch::read(body, 60, is_candidate);
+        batch.candidates.into_iter().map(|place| &body[place]).collect()
     }
 
     #[test]
-    fn lines_are_given_back_as_soon_as_the_next_begins() {
+    fn lines_are_given_out_as_soon_as_the_next_begins() {
         for (body, expected) in [
             ("{\"a\":1}\n{\"b\":2}\n{", vec!["{\"a\":1}\n{\"b\":2}\n", "{"]),
             ("{\"a\":1}\n{\"b\":2}\n", vec!["{\"a\":1}\n", "{\"b\":2}\n"]),
-            (" {\"a\":1} \r\n\r\n {\"b\":2}", vec![" {\"a\":1} \r\n\r\n ", "{\"b\":2}"]),
-            // Its mark comes from few; nothing is gained from them.
-            ("\u{feff}{\"a\":1}\n{}", vec!["\u{feff}{\"a\":1}\n{}"]),
+            ("{\"a\":1}\r\n\r\n{\"b\":2}", vec!["{\"a\":1}\r\n\r\n", "{\"b\":2}"]),
+            ("\u{feff}{\"a\":1}\n{}", vec!["\u{feff}{\"a\":1}\n", "{}"]),
             // What may go on is left to the end.
             ("{\"a\":{}\n,\"b\":2}\n{}\n{}\n", vec!["{\"a\":{}\n,\"b\":2}\n{}\n{}\n"]),
-            ("{}\n{\"a\":{}\n,\"b\":2}\n{}\n{}\n", vec!["{}\n", "{\"a\":{}\n,\"b\":2}\n{}\n{}\n"]),
-            ("{}\n{\n}\n{}\n{}", vec!["{}\n", "{\n}\n{}\n{}"]),
+            ("{\n}\n{}\n{}", vec!["{\n}\n{}\n{}"]),
             ("[{},\n{},\n{}]", vec!["[{},\n{},\n{}]"]),
+            (" {}\n {}\n", vec![" {}\n {}\n"]),
             ("", vec![""]),
         ] {
             let found = pieces(body.as_bytes(), &[body.len()], 1);
             let text = |piece: &Bytes| String::from_utf8(piece.to_vec()).expect("text");
-            let found: Vec<String> = found.iter().map(text).collect();
-            assert_eq!(found, expected, "{body:?}");
+            assert_eq!(found.iter().map(text).collect::<Vec<_>>(), expected, "{body:?}");
         }
+    }
+
+    #[test]
+    fn a_line_without_end_is_searched_once() {
+        let (part, mut lines) = (Bytes::from(vec![b'x'; 1000]), Lines::new(1, 0));
+        let begun = std::time::Instant::now();
+        for _ in 0..30_000 {
+            assert_eq!(lines.add(part.clone()), [Bytes::new(), Bytes::new()]);
+        }
+        assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+        assert_eq!(lines.rest().len(), 30_000_000);
     }
 
     fn part() -> impl Strategy<Value = String> {
@@ -199,8 +191,8 @@ mod tests {
             let body = parts.concat();
             let pieces = pieces(body.as_bytes(), &cuts, least);
             prop_assert_eq!(pieces.concat(), body.as_bytes());
-            let found: Vec<Vec<u8>> = pieces.iter().flat_map(|piece| read(piece).0).collect();
-            prop_assert_eq!(found, read(body.as_bytes()).0, "{}", body);
+            let found: Vec<&[u8]> = pieces.iter().flat_map(|piece| candidates(piece)).collect();
+            prop_assert_eq!(found, candidates(body.as_bytes()), "{}", body);
         }
     }
 }
