@@ -3,7 +3,8 @@
 //! In: the program; batches of 1,000 events of 1.5 KB made here, from senders on this machine to a receiver on this machine that
 //! reads and forgets. Out: one table: MB of NDJSON a second, straight from the senders to the receiver and through the sidecar,
 //! with 1% of the events candidates, all of them, and none; the sidecar's own CPU time; its memory; and how much later an answer
-//! comes than without it, batch by batch. Bounds: `BENCH_SECONDS` (5) a row. Not here: Vector.
+//! comes than without it, batch by batch, beside a relay that does nothing but pass batches on. Bounds: `BENCH_SECONDS` (5) a row.
+//! Not here: Vector.
 
 use std::env;
 use std::io::{BufRead, BufReader, Write};
@@ -66,46 +67,47 @@ fn read_message(stream: &mut BufReader<TcpStream>, mut take: impl FnMut(&[u8])) 
     Ok(Some(first))
 }
 
-/// A receiver that takes everything; its address.
-fn receiver() -> anyhow::Result<SocketAddr> {
+/// Takes connections, each on a thread of its own; the address.
+fn listen(
+    talk: impl Fn(BufReader<TcpStream>) -> anyhow::Result<()> + Copy + Send + 'static,
+) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            thread::spawn(move || -> anyhow::Result<()> {
+            thread::spawn(move || {
                 stream.set_nodelay(true)?;
-                let mut stream = BufReader::with_capacity(1 << 18, stream);
-                while read_message(&mut stream, |_| ())?.is_some() {
-                    stream.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")?;
-                }
-                Ok(())
+                talk(BufReader::with_capacity(1 << 18, stream))
             });
         }
     });
     Ok(address)
 }
 
+const TAKEN: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
+/// A receiver that takes everything; its address.
+fn receiver() -> anyhow::Result<SocketAddr> {
+    listen(|mut stream| {
+        while read_message(&mut stream, |_| ())?.is_some() {
+            stream.get_mut().write_all(TAKEN)?;
+        }
+        Ok(())
+    })
+}
+
 /// Passes batches on as they are, when they have come whole: what any sidecar costs here, whoever wrote it. Its address.
 fn relay(receiver: SocketAddr) -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let address = listener.local_addr()?;
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            thread::spawn(move || -> anyhow::Result<()> {
-                stream.set_nodelay(true)?;
-                let mut sender = Sender::connect(receiver)?;
-                let mut stream = BufReader::with_capacity(1 << 18, stream);
-                let mut body = Vec::new();
-                while read_message(&mut stream, |data| body.extend_from_slice(data))?.is_some() {
-                    sender.send(&body)?;
-                    body.clear();
-                    stream.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")?;
-                }
-                Ok(())
-            });
+    listen(move |mut stream| {
+        let mut sender = Sender::connect(receiver)?;
+        let mut body = Vec::new();
+        while read_message(&mut stream, |data| body.extend_from_slice(data))?.is_some() {
+            sender.send(&body)?;
+            body.clear();
+            stream.get_mut().write_all(TAKEN)?;
         }
-    });
-    Ok(address)
+        Ok(())
+    })
 }
 
 struct Sender {
