@@ -10,7 +10,7 @@ mod parties;
 /// What goes through: framings, encodings, answers, `--respond`, `--alerts-only`, HTTP/2, TLS and tokens, health and metrics.
 mod exchanged;
 
-/// Batches that come slowly, break off, or turn out to be too long.
+/// Batches that come slowly, break off, turn out to be too long, or to be no lines after all.
 mod arriving;
 
 /// One history for all requests, other rules while it runs, its end, and a module that traps.

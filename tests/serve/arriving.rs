@@ -1,4 +1,4 @@
-//! Batches that come slowly, break off, or turn out to be too long.
+//! Batches that come slowly, break off, turn out to be too long, or to be no lines after all.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -94,4 +94,45 @@ fn nothing_is_learned_from_a_batch_that_is_too_long() {
     sender.raw().write_all((chunk.repeat(4) + "0\r\n\r\n").as_bytes()).expect("it is sent");
     assert_eq!(sender.reply().expect("an answer").status, 413);
     are_unknown(&sidecar, &receiver, &batch, alerts);
+}
+
+/// The events of a body in whatever framing, without their alerts.
+fn events_of(body: &[u8]) -> Vec<serde_json::Value> {
+    let mut events = serde_json::Deserializer::from_slice(body)
+        .into_iter::<serde_json::Value>()
+        .collect::<Result<Vec<_>, _>>()
+        .expect("JSON");
+    for event in &mut events {
+        event.as_object_mut().expect("an object").remove("firstseen");
+    }
+    events
+}
+
+#[test]
+fn a_batch_may_turn_out_to_be_no_lines() {
+    let receiver = Receiver::start();
+    let sidecar = Sidecar::forwarding(None, &receiver, &[]);
+    let (batch, alerts) = long_batch("a");
+    let pretty = |line: String| {
+        let value: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        serde_json::to_string_pretty(&value).expect("text")
+    };
+    for framing in ["pretty", "two in a line", "over two lines"] {
+        // In the first part that is read, in later ones, and at the end.
+        for at in [0, 100, 500, 999] {
+            let name = format!("{}-{at}", framing.replace(' ', "-"));
+            let line = |user: &str| event(&format!("{name}-{user}"), &format!("{name}-{user}"));
+            let (odd, odd_ones) = match framing {
+                "pretty" => (pretty(line("odd")), 1),
+                "two in a line" => (line("left") + &line("right"), 2),
+                _ => (line("odd").replacen("},", "}\n,", 1), 1),
+            };
+            let lines: Vec<String> = batch.replace("a-", &format!("{name}-")).lines().map(str::to_owned).collect();
+            let body = [&lines[..at], &[odd], &lines[at..]].concat().join("\n");
+            assert_eq!(sidecar.post(&[], body.as_bytes()).status, 200);
+            let taken = receiver.taken().pop().expect("a batch");
+            assert_eq!(alert_count(&taken.body), alerts + odd_ones, "{name}");
+            assert_eq!(events_of(&taken.body), events_of(body.as_bytes()), "{name}");
+        }
+    }
 }
