@@ -224,6 +224,22 @@ fn what_cannot_be_taken_is_refused_with_a_reason() {
 }
 
 #[test]
+fn a_refused_sender_is_heard_out_and_may_go_on() {
+    let receiver = Receiver::start();
+    let sidecar = Sidecar::forwarding(None, &receiver, &["--max-body", "1"]);
+    let mut sender = Sender::connect(sidecar.address);
+    // One that was cut off while it sends would not see why.
+    let long = vec![b' '; 1_900_000];
+    assert_eq!(sender.request("POST", "/", &[], &long).expect("an answer").status, 413);
+    assert_eq!(
+        sender.request("POST", "/", &[("Content-Encoding", "br")], &long[..900_000]).expect("an answer").status,
+        415
+    );
+    assert_eq!(sender.request("POST", "/", &[], event("a", "ann").as_bytes()).expect("an answer").status, 200);
+    assert_eq!(receiver.taken().len(), 1);
+}
+
+#[test]
 fn one_too_many_is_told_to_come_again() {
     let receiver = Receiver::deciding(|| Behaviour::TakeSlowly(Duration::from_secs(1)));
     let sidecar = Sidecar::forwarding(None, &receiver, &["--max-requests", "2", "--max-memory", "1"]);

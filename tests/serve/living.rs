@@ -1,5 +1,6 @@
 //! The sidecar's life: one history for all, other rules, traps, its end.
 
+use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -100,6 +101,31 @@ fn other_rules_are_loaded_without_losing_a_request() {
     // The reloads are counted.
     assert_eq!(sidecar.metric("firstseen_reloads_total{result=\"ok\"}"), 1.0);
     assert_eq!(sidecar.metric("firstseen_reloads_total{result=\"failed\"}"), 1.0);
+}
+
+#[test]
+fn a_batch_that_came_half_before_other_rules_is_read_by_them() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let rules = directory.path().join("rules");
+    std::fs::create_dir(&rules).expect("it is made");
+    compile(directory.path());
+    let receiver = Receiver::start();
+    let sidecar = Sidecar::forwarding(Some(directory.path()), &receiver, &[]);
+    let others = (0..1000).map(|number| named_event(&format!("c{number}"), "ann", "DescribeInstances"));
+    let lines: Vec<String> =
+        [named_event("a", "ann", "StopLogging"), event("b", "ann")].into_iter().chain(others).collect();
+    let body = lines.join("\n");
+    let (half, rest) = body.as_bytes().split_at(body.len() / 2);
+    let mut sender = Sender::connect(sidecar.address);
+    let head = format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+    sender.raw().write_all(&[head.as_bytes(), half].concat()).expect("it is sent");
+    std::fs::write(rules.join("own.toml"), OWN_RULE).expect("it is written");
+    compile(directory.path());
+    sidecar.wait_for("loaded anew");
+    sender.raw().write_all(rest).expect("it is sent");
+    assert_eq!(sender.reply().expect("an answer").status, 200);
+    let taken = receiver.taken().remove(0).body;
+    assert!(alert_count(&taken) == 2 && str::from_utf8(&taken).expect("text").contains("Any change of a trail"));
 }
 
 #[test]
