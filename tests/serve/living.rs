@@ -53,13 +53,17 @@ fn compile(directory: &Path) {
     assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
 }
 
+/// A directory with the pack of the built-in rules, and room for others.
+fn directory_with_pack() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("a directory");
+    std::fs::create_dir(directory.path().join("rules")).expect("it is made");
+    compile(directory.path());
+    directory
+}
+
 #[test]
 fn other_rules_are_loaded_without_losing_a_request() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let rules = directory.path().join("rules");
-    std::fs::create_dir(&rules).expect("it is made");
-    compile(directory.path());
-    let receiver = Receiver::start();
+    let (directory, receiver) = (directory_with_pack(), Receiver::start());
     let sidecar = Sidecar::forwarding(Some(directory.path()), &receiver, &[]);
     let stop = |id: &str| named_event(id, "ann", "StopLogging");
     assert_eq!(sidecar.post(&[], [event("a", "ann"), stop("b")].join("\n").as_bytes()).status, 200);
@@ -82,7 +86,7 @@ fn other_rules_are_loaded_without_losing_a_request() {
                 }
             });
         }
-        std::fs::write(rules.join("own.toml"), OWN_RULE).expect("it is written");
+        std::fs::write(directory.path().join("rules/own.toml"), OWN_RULE).expect("it is written");
         compile(directory.path());
         sidecar.wait_for("loaded anew");
         // A pack that cannot be used is told of once, and changes nothing.
@@ -105,11 +109,7 @@ fn other_rules_are_loaded_without_losing_a_request() {
 
 #[test]
 fn a_batch_that_came_half_before_other_rules_is_read_by_them() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let rules = directory.path().join("rules");
-    std::fs::create_dir(&rules).expect("it is made");
-    compile(directory.path());
-    let receiver = Receiver::start();
+    let (directory, receiver) = (directory_with_pack(), Receiver::start());
     let sidecar = Sidecar::forwarding(Some(directory.path()), &receiver, &[]);
     let others = (0..1000).map(|number| named_event(&format!("c{number}"), "ann", "DescribeInstances"));
     let lines: Vec<String> =
@@ -119,7 +119,7 @@ fn a_batch_that_came_half_before_other_rules_is_read_by_them() {
     let mut sender = Sender::connect(sidecar.address);
     let head = format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
     sender.raw().write_all(&[head.as_bytes(), half].concat()).expect("it is sent");
-    std::fs::write(rules.join("own.toml"), OWN_RULE).expect("it is written");
+    std::fs::write(directory.path().join("rules/own.toml"), OWN_RULE).expect("it is written");
     compile(directory.path());
     sidecar.wait_for("loaded anew");
     sender.raw().write_all(rest).expect("it is sent");

@@ -96,8 +96,8 @@ impl Lines {
 
 /// Where the last line begins that begins with `{` and has another before it.
 fn last_cut(text: &[u8]) -> Option<usize> {
-    let begins = memchr::memrchr_iter(b'\n', text).map(|end| end + 1);
-    begins.into_iter().find(|begin| text.get(*begin) == Some(&b'{'))
+    let mut begins = memchr::memrchr_iter(b'\n', text).map(|end| end + 1);
+    begins.find(|begin| text.get(*begin) == Some(&b'{'))
 }
 
 #[cfg(test)]
