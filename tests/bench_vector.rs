@@ -3,9 +3,10 @@
 //! In: the Vector that `VECTOR` names, or `vector` on the PATH; the program; 100,000 events of 1.5 KB made here, 1% of them
 //! candidates. Out: one table of user CPU time, Vector's and the sidecar's together, from standard input to `blackhole`: without a
 //! filter; the three rules as conditions in VRL with `dedupe` behind them; the condition that `firstseen compile --print vrl`
-//! prints, and candidates through the sidecar and back; every event through the sidecar and back. The four take turns, `BENCH_ROUNDS`
-//! times (5), and medians count. Without a Vector it says so and ends well. Bounds: a run takes at most [`DEADLINE`]. Not here: time
-//! in the kernel; what `dedupe` finds, which has no window and does not survive a restart.
+//! prints, and candidates through the sidecar and back; every event through the sidecar and back. Each runs over a hundred events as
+//! well, which is what it costs to start both programs; what is more for more events is the cost of an event. All take turns,
+//! `BENCH_ROUNDS` times (5), and medians count. Without a Vector it says so and ends well. Bounds: a run takes at most [`DEADLINE`].
+//! Not here: time in the kernel; what `dedupe` finds, which has no window and does not survive a restart.
 
 use std::env;
 use std::fs::{self, File};
@@ -25,6 +26,12 @@ const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Events of a run.
 const EVENTS: usize = 100_000;
+
+/// Events of a run that is all start.
+const FEW: usize = STEP;
+
+/// How often the sidecar is asked how far it is, which takes time that is counted as its own.
+const ASK: Duration = Duration::from_millis(250);
 
 /// One event in so many is a candidate, of a known identity.
 const STEP: usize = 100;
@@ -91,12 +98,12 @@ fn vector() -> Option<PathBuf> {
     }
 }
 
-/// Writes the events; their file.
-fn events(directory: &Path) -> anyhow::Result<PathBuf> {
-    let path = directory.join("events.ndjson");
+/// Writes so many events; their file.
+fn events(directory: &Path, count: usize) -> anyhow::Result<PathBuf> {
+    let path = directory.join(format!("{count}.ndjson"));
     let mut out = BufWriter::new(File::create(&path)?);
     let (mut known, mut uninteresting) = (Records::new(Kind::Known), Records::new(Kind::Uninteresting));
-    for number in 0..EVENTS {
+    for number in 0..count {
         out.write_all(if number % STEP == 0 { known.next() } else { uninteresting.next() })?;
         out.write_all(b"\n")?;
     }
@@ -155,8 +162,8 @@ impl Drop for Sidecar {
     }
 }
 
-/// Runs Vector over the events; user CPU time of all that ran, in microseconds.
-fn run(vector: &Path, events: &Path, rest: &str, condition: Option<&str>) -> anyhow::Result<i64> {
+/// Runs Vector over the events, of which there are so many; user CPU time of all that ran, in microseconds.
+fn run(vector: &Path, (events, count): (&Path, usize), rest: &str, condition: Option<&str>) -> anyhow::Result<i64> {
     let directory = tempfile::tempdir()?;
     let receiver = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let state = directory.path().join("state");
@@ -177,7 +184,7 @@ fn run(vector: &Path, events: &Path, rest: &str, condition: Option<&str>) -> any
         .stdin(File::open(events)?)
         .stdout(Stdio::null())
         .spawn()?;
-    let expected = condition.map(|condition| if condition == "true" { EVENTS } else { EVENTS / STEP } as u64);
+    let expected = condition.map(|condition| if condition == "true" { count } else { count / STEP } as u64);
     let begun = Instant::now();
     let mut told = false;
     let status = loop {
@@ -197,7 +204,7 @@ fn run(vector: &Path, events: &Path, rest: &str, condition: Option<&str>) -> any
             Command::new("kill").args(["-TERM", &child.id().to_string()]).status()?;
             told = true;
         }
-        thread::sleep(Duration::from_millis(100));
+        thread::sleep(ASK);
     };
     ensure!(status.success(), "Vector ended with {status}");
     if let (Some(sidecar), Some(expected)) = (&sidecar, expected) {
@@ -215,7 +222,7 @@ fn main() -> anyhow::Result<()> {
     };
     let rounds: usize = env::var("BENCH_ROUNDS").map_or(Ok(5), |rounds| rounds.parse())?;
     let directory = tempfile::tempdir()?;
-    let events = events(directory.path())?;
+    let (few, many) = (events(directory.path(), FEW)?, events(directory.path(), EVENTS)?);
     let settings = directory.path().join("settings");
     fs::create_dir(&settings)?;
     let print = |directory: &Path| -> anyhow::Result<String> {
@@ -236,23 +243,32 @@ fn main() -> anyhow::Result<()> {
         ("the same with dialect = \"cloudtrail\"", THROUGH_FIRSTSEEN, Some(&short)),
         ("every event to firstseen", THROUGH_FIRSTSEEN, Some("true")),
     ];
-    let mut times = vec![Vec::new(); variants.len()];
+    let mut times = vec![(Vec::new(), Vec::new()); variants.len()];
     for _ in 0..rounds {
-        for ((name, rest, condition), times) in variants.iter().zip(&mut times) {
-            times.push(run(&vector, &events, rest, *condition).with_context(|| (*name).to_owned())?);
+        for ((name, rest, condition), (of_few, of_many)) in variants.iter().zip(&mut times) {
+            for (events, count, times) in [(&few, FEW, of_few), (&many, EVENTS, of_many)] {
+                times.push(run(&vector, (events, count), rest, *condition).with_context(|| (*name).to_owned())?);
+            }
         }
     }
-    let medians: Vec<f64> = times
-        .iter_mut()
-        .map(|times| {
-            times.sort_unstable();
-            times[times.len() / 2] as f64 / EVENTS as f64
-        })
-        .collect();
-    println!("{:<46}{:>16}{:>17}{:>18}", "filter", "user us/event", "over no filter", "to VRL and dedupe");
+    let median = |times: &mut Vec<i64>| {
+        times.sort_unstable();
+        times[times.len() / 2] as f64
+    };
+    let medians: Vec<(f64, f64)> = times.iter_mut().map(|(few, many)| (median(few), median(many))).collect();
+    println!("user CPU time of Vector and the sidecar, an event's share of it with their start and without");
+    println!("{:<44}{:>9}{:>30}{:>30}", "", "", "with the start", "without");
+    let (share, over, ratio) = ("us/event", "over none", "to VRL");
+    println!("{:<44}{:>9}{share:>12}{over:>10}{ratio:>8}{share:>12}{over:>10}{ratio:>8}", "", "start ms");
+    let with = |(_, many): (f64, f64)| many / EVENTS as f64;
+    let without = |(few, many): (f64, f64)| (many - few) / (EVENTS - FEW) as f64;
     for ((name, ..), median) in variants.iter().zip(&medians) {
-        let over = median - medians[0];
-        println!("{name:<46}{median:>16.1}{over:>17.1}{:>18.2}", over / (medians[1] - medians[0]));
+        print!("{name:<44}{:>9.0}", median.0 / 1e3);
+        for share in [&with as &dyn Fn((f64, f64)) -> f64, &without] {
+            let over = share(*median) - share(medians[0]);
+            print!("{:>12.1}{over:>10.1}{:>8.2}", share(*median), over / (share(medians[1]) - share(medians[0])));
+        }
+        println!();
     }
     let version = Command::new(&vector).arg("--version").output()?.stdout;
     print!("{}", String::from_utf8_lossy(&version));

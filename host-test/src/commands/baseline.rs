@@ -155,7 +155,7 @@ impl Baseline {
             self.records += 1;
             self.bytes += record.text.len() as u64 + 1;
             self.note_time(record.text);
-            self.engine.learn(&NativeSearch(record.text), self.now);
+            self.engine.learn(&NativeSearch::new(record.text), self.now);
         }
         Ok(())
     }

@@ -12,6 +12,7 @@
 use std::ops::Range;
 
 use crate::json_text::{self, Scanner};
+use crate::native_search::NativeSearch;
 
 /// What a body holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,7 +44,7 @@ struct Reader<'a, F> {
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Finds the records of a body. Those that `is_candidate` accepts and that are no longer than `max_record` bytes are candidates.
-pub fn read(body: &[u8], max_record: usize, is_candidate: impl FnMut(&[u8]) -> bool) -> Batch {
+pub fn read(body: &[u8], max_record: usize, is_candidate: impl FnMut(NativeSearch<'_>) -> bool) -> Batch {
     let mut reader = Reader::new(body, max_record, is_candidate);
     let start = skip_whitespace(body, if body.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 });
     if body.get(start) == Some(&b'[') {
@@ -58,13 +59,13 @@ pub fn read(body: &[u8], max_record: usize, is_candidate: impl FnMut(&[u8]) -> b
 
 /// The same of a text whose lines all begin and end as objects do and, as far as they are looked into, are whole; `None` for any
 /// other.
-pub fn read_lines(text: &[u8], max_record: usize, is_candidate: impl FnMut(&[u8]) -> bool) -> Option<Batch> {
+pub fn read_lines(text: &[u8], max_record: usize, is_candidate: impl FnMut(NativeSearch<'_>) -> bool) -> Option<Batch> {
     let mut reader = Reader::new(text, max_record, is_candidate);
     let start = if text.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
     reader.lines(start).then_some(reader.batch)
 }
 
-impl<'b, F: FnMut(&[u8]) -> bool> Reader<'b, F> {
+impl<'b, F: FnMut(NativeSearch<'_>) -> bool> Reader<'b, F> {
     fn new(body: &'b [u8], max_record: usize, is_candidate: F) -> Self {
         Reader { body, max_record, is_candidate, scanner: Scanner::default(), batch: Batch::default() }
     }
@@ -73,7 +74,12 @@ impl<'b, F: FnMut(&[u8]) -> bool> Reader<'b, F> {
     fn lines(&mut self, start: usize) -> bool {
         let mut at = start;
         while at < self.body.len() {
-            let end = line_end(self.body, at);
+            // One look finds the line's end and whether it holds an escape.
+            let (end, is_plain) = match memchr::memchr2(b'\n', b'\\', &self.body[at..]) {
+                Some(found) if self.body[at + found] == b'\n' => (at + found + 1, true),
+                Some(found) => (line_end(self.body, at + found), false),
+                None => (self.body.len(), true),
+            };
             let line = trimmed(self.body, at..end);
             at = end;
             let text = &self.body[line.clone()];
@@ -87,7 +93,8 @@ impl<'b, F: FnMut(&[u8]) -> bool> Reader<'b, F> {
                 // It may be a document, whose records are no longer than is allowed.
                 return false;
             }
-            if !(self.is_candidate)(text) {
+            let search = if is_plain { NativeSearch::without_backslash(text) } else { NativeSearch::new(text) };
+            if !(self.is_candidate)(search) {
                 self.batch.records += 1;
                 continue;
             }
@@ -193,7 +200,7 @@ impl<'b, F: FnMut(&[u8]) -> bool> Reader<'b, F> {
         self.batch.records += 1;
         if place.len() > self.max_record {
             self.batch.too_long += 1;
-        } else if (self.is_candidate)(&self.body[place.clone()]) {
+        } else if (self.is_candidate)(NativeSearch::new(&self.body[place.clone()])) {
             self.batch.candidates.push(place);
         }
     }
@@ -253,13 +260,14 @@ fn trimmed(text: &[u8], place: Range<usize>) -> Range<usize> {
 
 #[cfg(test)]
 mod tests {
+    use firstseen_engine::prefilter::Search;
     use proptest::prelude::*;
 
     use super::*;
 
     /// The candidates' texts and the counts of records and of what is none; a record with an `x` is a candidate.
     fn found(body: &str) -> (Vec<&str>, u64, u64) {
-        let batch = read(body.as_bytes(), 100, |record| record.contains(&b'x'));
+        let batch = read(body.as_bytes(), 100, |record| record.bytes().contains(&b'x'));
         (batch.candidates.iter().map(|place| &body[place.clone()]).collect(), batch.records, batch.not_json)
     }
 

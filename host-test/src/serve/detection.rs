@@ -60,8 +60,8 @@ struct Rules {
 }
 
 impl Rules {
-    fn is_candidate(&self, record: &[u8]) -> bool {
-        self.prefilter.as_ref().is_none_or(|prefilter| prefilter.is_candidate(&NativeSearch(record)))
+    fn is_candidate(&self, record: NativeSearch<'_>) -> bool {
+        self.prefilter.as_ref().is_none_or(|prefilter| prefilter.is_candidate(&record))
     }
 }
 

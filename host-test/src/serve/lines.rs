@@ -104,11 +104,14 @@ fn last_cut(text: &[u8]) -> Option<usize> {
 mod tests {
     use proptest::prelude::*;
 
+    use firstseen_engine::prefilter::Search;
+
     use super::*;
+    use crate::native_search::NativeSearch;
     use crate::serve::batch;
 
-    fn is_candidate(record: &[u8]) -> bool {
-        record.contains(&b'x')
+    fn is_candidate(record: NativeSearch<'_>) -> bool {
+        record.bytes().contains(&b'x')
     }
 
     /// The body cut into pieces as it comes in these parts, of which those are given back that are not lines of objects.
