@@ -73,6 +73,7 @@ impl Filter {
     }
 
     /// Says what people are to be told of the history.
+    #[cold]
     fn pass_on_notices(&mut self) {
         while let Some(notice) = self.engine.take_notice() {
             wasi::say(&notice);
@@ -143,7 +144,9 @@ fn answer(sec: u32, nsec: u32, place: *const u8, len: usize, others: Others) -> 
     let Some((record, nul_follows)) = input.written(place, len) else { return place };
     #[cfg(feature = "portable")]
     let _ = nul_follows;
-    filter.get_or_init(Filter::start);
+    if filter.get().is_none() {
+        filter.get_or_init(Filter::start);
+    }
     let Some(Some(filter)) = filter.get_mut() else { return place };
     let Filter { engine, output, said_msgpack, .. } = filter;
     if !*said_msgpack && is_msgpack_map(record) {
@@ -162,7 +165,9 @@ fn answer(sec: u32, nsec: u32, place: *const u8, len: usize, others: Others) -> 
     };
     #[cfg(feature = "portable")]
     let outcome = engine.process_searched(&PortableSearch(record), arrival, output);
-    filter.pass_on_notices();
+    if filter.engine.has_notice() {
+        filter.pass_on_notices();
+    }
     match (outcome, others) {
         (Outcome::Untouched | Outcome::Annotated { alerts: 0 }, Others::Drop) => EMPTY.as_ptr(),
         (Outcome::Untouched, Others::Pass) => place,

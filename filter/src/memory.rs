@@ -22,13 +22,16 @@ const ALIGN: usize = 8;
 /// The blocks, and what of them is given away.
 #[derive(Debug, Default)]
 pub struct InputMemory {
-    /// Given away are the first bytes of each; new places come from the last.
-    blocks: Vec<Block>,
+    /// What new places come from.
+    block: Block,
+    /// Those before it that had no room left.
+    full: Vec<Block>,
     live: usize,
     called: bool,
 }
 
-#[derive(Debug)]
+/// Memory of which the first bytes are given away.
+#[derive(Debug, Default)]
 struct Block {
     bytes: Vec<u8>,
     given: usize,
@@ -37,7 +40,7 @@ struct Block {
 impl InputMemory {
     /// No memory yet.
     pub const fn new() -> InputMemory {
-        InputMemory { blocks: Vec::new(), live: 0, called: false }
+        InputMemory { block: Block { bytes: Vec::new(), given: 0 }, full: Vec::new(), live: 0, called: false }
     }
 
     /// A place for `len` bytes; null if that is more than [`MAX_LEN`], or than there is.
@@ -49,20 +52,18 @@ impl InputMemory {
             self.take_back();
         }
         let size = len.max(1).next_multiple_of(ALIGN);
-        let has_room = self.blocks.last().is_some_and(|block| block.bytes.len() - block.given >= size);
-        if !has_room && self.add_block(size).is_none() {
+        if self.block.bytes.len() - self.block.given < size && self.add_block(size).is_none() {
             return core::ptr::null_mut();
         }
-        let Some(block) = self.blocks.last_mut() else { return core::ptr::null_mut() };
-        let place = block.bytes[block.given..].as_mut_ptr();
-        block.given += size;
+        let Some(place) = self.block.bytes.get_mut(self.block.given..) else { return core::ptr::null_mut() };
+        self.block.given += size;
         self.live += 1;
-        place
+        place.as_mut_ptr()
     }
 
     /// Gives a place back, each once. What is outside of every block is ignored.
     pub fn free(&mut self, place: *const u8) {
-        if self.blocks.iter().any(|block| block.offset(place).is_some()) {
+        if self.block.offset(place).is_some() || self.full.iter().any(|block| block.offset(place).is_some()) {
             self.live = self.live.saturating_sub(1);
             if self.live == 0 {
                 self.take_back();
@@ -78,41 +79,44 @@ impl InputMemory {
     /// What the host wrote: `len` bytes from `place` on, and whether a NUL follows; `None` if that is not all inside one
     /// block.
     pub fn written(&self, place: *const u8, len: usize) -> Option<(&[u8], bool)> {
-        self.blocks.iter().find_map(|block| {
-            let from = block.offset(place)?;
-            let bytes = block.bytes.get(from..from.checked_add(len)?)?;
-            Some((bytes, block.bytes.get(from + len) == Some(&0)))
-        })
+        self.block.written(place, len).or_else(|| self.full.iter().find_map(|block| block.written(place, len)))
     }
 
-    /// Only the largest block is kept: the others were too small for what the host asks for.
     fn take_back(&mut self) {
         self.live = 0;
         self.called = false;
-        if let [only] = &mut self.blocks[..] {
-            only.given = 0;
-            return;
+        if !self.full.is_empty() {
+            self.keep_largest();
         }
-        let largest = (0..self.blocks.len()).max_by_key(|at| self.blocks[*at].bytes.len());
-        if let Some(largest) = largest {
-            self.blocks.swap(0, largest);
-            self.blocks.truncate(1);
-            self.blocks[0].given = 0;
+        self.block.given = 0;
+    }
+
+    /// The other blocks were too small for what the host asks for.
+    #[cold]
+    fn keep_largest(&mut self) {
+        for block in core::mem::take(&mut self.full) {
+            if block.bytes.len() > self.block.bytes.len() {
+                self.block = block;
+            }
         }
     }
 
     /// `None` if there is no memory for it.
+    #[cold]
     fn add_block(&mut self, size: usize) -> Option<()> {
         if self.live == 0 {
-            self.blocks.clear();
+            (self.block, self.full) = (Block::default(), Vec::new());
         }
         // Room for what else comes between two calls, so that the next round needs one block only.
-        let given: usize = self.blocks.iter().map(|block| block.given).sum();
+        let given = self.block.given + self.full.iter().map(|block| block.given).sum::<usize>();
         let len = (size + given + ALIGN).next_power_of_two().max(MIN_BLOCK);
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(len).ok()?;
         bytes.resize(len, 0);
-        self.blocks.push(Block { bytes, given: 0 });
+        let before = core::mem::replace(&mut self.block, Block { bytes, given: 0 });
+        if before.given > 0 {
+            self.full.push(before);
+        }
         Some(())
     }
 }
@@ -122,6 +126,13 @@ impl Block {
     fn offset(&self, place: *const u8) -> Option<usize> {
         let offset = (place as usize).checked_sub(self.bytes.as_ptr() as usize)?;
         (offset < self.bytes.len()).then_some(offset)
+    }
+
+    /// See [`InputMemory::written`].
+    fn written(&self, place: *const u8, len: usize) -> Option<(&[u8], bool)> {
+        let from = self.offset(place)?;
+        let bytes = self.bytes.get(from..from.checked_add(len)?)?;
+        Some((bytes, self.bytes.get(from + len) == Some(&0)))
     }
 }
 
@@ -140,7 +151,7 @@ mod tests {
     }
 
     fn held(memory: &InputMemory) -> usize {
-        memory.blocks.iter().map(|block| block.bytes.len()).sum()
+        memory.block.bytes.len() + memory.full.iter().map(|block| block.bytes.len()).sum::<usize>()
     }
 
     #[test]
@@ -173,7 +184,7 @@ mod tests {
         memory.called();
         let (tag, record) = (memory.malloc(5), memory.malloc(1 << 20));
         assert_apart(&[(tag, 5), (record, 1 << 20)]);
-        assert_eq!(memory.blocks.len(), 1);
+        assert!(memory.full.is_empty());
     }
 
     #[test]

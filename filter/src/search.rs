@@ -40,12 +40,23 @@ impl Search for HostSearch<'_> {
         self.record
     }
 
+    /// By the needle's capital letter where it has one: WAMR goes through the whole text byte by byte before each `strstr`, but
+    /// not before `memchr`, and capital letters are rare in CloudTrail's keys.
     fn find(&self, needle: Needle, from: usize) -> Option<usize> {
-        match self.find_by_capital(needle, from) {
-            Found::At(at) => Some(at),
-            Found::Nowhere => None,
-            Found::NotBefore(from) => self.find_by_text(needle, from),
+        let Some(capital) = needle.capital() else { return self.find_by_text(needle, from) };
+        let mut from = from + capital.before;
+        for _ in 0..CAPITALS {
+            let at = self.byte(capital.letter, from)?;
+            // It is not before `from`, and there are as many letters before that.
+            if self.record[at - 1] == capital.letter_before {
+                let start = at - capital.before;
+                if begins_with(&self.record[start..], needle.text()) {
+                    return Some(start);
+                }
+            }
+            from = at + 1;
         }
+        self.find_by_text(needle, from - capital.before)
     }
 
     fn contains(&self, byte: u8) -> bool {
@@ -67,38 +78,10 @@ fn utf8(bytes: &[u8]) -> Option<&str> {
     }
 }
 
-/// What a search by a needle's capital letter has come to.
-enum Found {
-    At(usize),
-    Nowhere,
-    /// The needle is rare among its capital letters: it is not before this place.
-    NotBefore(usize),
-}
-
 /// How many capital letters are looked at before the search goes on by the whole needle.
 const CAPITALS: usize = 16;
 
 impl HostSearch<'_> {
-    /// Looks for the needle where its capital letter is. WAMR goes through the whole text byte by byte before each `strstr`,
-    /// but not before `memchr`, and capital letters are rare in CloudTrail's keys.
-    fn find_by_capital(&self, needle: Needle, from: usize) -> Found {
-        let Some(before) = needle.capital() else { return Found::NotBefore(from) };
-        let needle = needle.text();
-        let (capital, letter_before) = (needle[before], before.checked_sub(1).map(|at| needle[at]));
-        let mut from = from + before;
-        for _ in 0..CAPITALS {
-            let Some(at) = self.byte(capital, from) else { return Found::Nowhere };
-            if letter_before.is_none_or(|letter| self.record.get(at.wrapping_sub(1)) == Some(&letter)) {
-                let start = at.wrapping_sub(before);
-                if self.record.get(start..).is_some_and(|rest| begins_with(rest, needle)) {
-                    return Found::At(start);
-                }
-            }
-            from = at + 1;
-        }
-        Found::NotBefore(from - before)
-    }
-
     /// Where the byte is, at or after `from`.
     #[inline(always)]
     fn byte(&self, byte: u8, from: usize) -> Option<usize> {
@@ -124,7 +107,8 @@ impl HostSearch<'_> {
 fn begins_with(text: &[u8], needle: &[u8]) -> bool {
     match (text.first_chunk::<8>(), needle.first_chunk::<8>()) {
         (Some(first), Some(sought)) => {
-            u64::from_le_bytes(*first) == u64::from_le_bytes(*sought) && text[8..].starts_with(&needle[8..])
+            let (text, needle) = (&text[8..], &needle[8..]);
+            u64::from_le_bytes(*first) == u64::from_le_bytes(*sought) && (needle.is_empty() || text.starts_with(needle))
         }
         _ => text.starts_with(needle),
     }

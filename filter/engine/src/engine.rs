@@ -8,6 +8,7 @@ use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use crate::alert::{self, Finding, Frame, Group, HistoryState, MAX_ALERTS, NewTuple, Suppressed};
 use crate::enrichment::Enrichment;
@@ -37,6 +38,8 @@ pub struct Engine {
     keeper: Option<Keeper>,
     /// The second of the first record whose arrival is known, or 0: since then the history has been learning.
     begun_at: Seconds,
+    /// Arrivals at which the history does not begin earlier and no hour of enrichment ends.
+    settled: Range<Millis>,
     /// The field of the AS organisation, if a rule asks for it.
     organization: Option<FieldRef>,
     enrichment: Enrichment,
@@ -180,6 +183,7 @@ impl Engine {
             history,
             keeper,
             begun_at: 0,
+            settled: 0..0,
             organization: organization.filter(|_| loaded_asks),
             enrichment,
             learned_groups: Vec::new(),
@@ -212,6 +216,12 @@ impl Engine {
         self.keeper.as_mut().and_then(Keeper::take_notice).or_else(|| self.enrichment.take_notice())
     }
 
+    /// Whether there is something that [`Engine::take_notice`] gives.
+    #[inline]
+    pub fn has_notice(&self) -> bool {
+        self.keeper.as_ref().is_some_and(Keeper::has_notice) || self.enrichment.has_notice()
+    }
+
     /// Takes a record that arrived at a time, or at 0 if nobody knows; writes it with its alerts to `out`, if it raises any.
     pub fn process(&mut self, record: &[u8], arrival: Millis, out: &mut Vec<u8>) -> Outcome {
         self.process_searched(&PortableSearch(record), arrival, out)
@@ -239,6 +249,8 @@ impl Engine {
         let Matching { rules: matching, asks_organization } = matching(&self.rules, self.organization, &event);
         if asks_organization {
             note_enrichment(&mut self.enrichment, &mut self.history, &event, arrival);
+            // An hour may have begun.
+            self.settled = 0..0;
         }
         if matching.is_empty() {
             self.commit(arrival);
@@ -270,21 +282,25 @@ impl Engine {
 
     /// The history begins with the first record whose arrival is known, or an earlier one, should the first one's have been in
     /// the future.
+    #[inline]
     fn begin(&mut self, arrival: Millis) {
-        if arrival == 0 {
-            return;
+        if arrival != 0 && !self.settled.contains(&arrival) {
+            self.settle(arrival);
         }
+    }
+
+    fn settle(&mut self, arrival: Millis) {
         let at = seconds(arrival).max(1);
         if let Some(hour) = self.enrichment.end(at) {
             self.history.set_enrichment(hour);
             self.commit(arrival);
         }
-        if self.begun_at != 0 && at >= self.begun_at {
-            return;
+        if self.begun_at == 0 || at < self.begun_at {
+            self.begun_at = at;
+            self.history.begin(at);
+            self.commit(arrival);
         }
-        self.begun_at = at;
-        self.history.begin(at);
-        self.commit(arrival);
+        self.settled = millis(self.begun_at)..self.enrichment.ends_at().map_or(Millis::MAX, millis);
     }
 
     /// Writes what has changed in the history, if it is kept.

@@ -136,9 +136,14 @@ impl Enrichment {
         }
     }
 
+    /// When the hour is over, if one has begun.
+    pub(crate) fn ends_at(&self) -> Option<Seconds> {
+        (self.begun != 0).then(|| self.begun.saturating_add(HOUR))
+    }
+
     /// Ends the hour if it is over; what it has shown.
     pub(crate) fn end(&mut self, now: Seconds) -> Option<Hour> {
-        if self.begun == 0 || now < self.begun.saturating_add(HOUR) {
+        if self.ends_at().is_none_or(|end| now < end) {
             return None;
         }
         let hour = Hour { until: now, ..self.current };
@@ -189,6 +194,12 @@ impl Enrichment {
     /// What people are to be told, once.
     pub(crate) fn take_notice(&mut self) -> Option<String> {
         if self.notices.is_empty() { None } else { Some(self.notices.remove(0)) }
+    }
+
+    /// Whether there is one.
+    #[inline]
+    pub(crate) fn has_notice(&self) -> bool {
+        !self.notices.is_empty()
     }
 
     fn say_lacking(&mut self, hour: Hour) {

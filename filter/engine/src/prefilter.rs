@@ -29,7 +29,7 @@ use alloc::vec::Vec;
 
 use crate::predicate;
 use crate::rule::{Comparison, Dialect, FieldRef, Pack, Predicate, Settings, Test};
-use crate::words::{plain_end, position, same};
+use crate::words::{plain_end, position};
 
 #[cfg(feature = "compile")]
 pub mod needs;
@@ -55,23 +55,40 @@ pub trait Search {
 /// A text that is searched for.
 #[derive(Debug, Clone, Copy)]
 pub struct Needle {
+    text: &'static [u8],
     terminated: &'static [u8],
-    capital: Option<usize>,
+    capital: Option<Capital>,
+}
+
+/// A needle's first capital letter, which records hold few of.
+#[derive(Debug, Clone, Copy)]
+pub struct Capital {
+    /// The letter.
+    pub letter: u8,
+    /// How many letters come before it; at least one.
+    pub before: usize,
+    /// The letter right before it.
+    pub letter_before: u8,
 }
 
 impl Needle {
     /// A text, which is given with a NUL behind it.
     pub const fn new(terminated: &'static [u8]) -> Needle {
-        let mut at = 0;
-        while at < terminated.len() && !terminated[at].is_ascii_uppercase() {
-            at += 1;
+        let [text @ .., _nul] = terminated else { return Needle { text: b"", terminated: b"\0", capital: None } };
+        let (mut before, mut capital) = (1, None);
+        while before < text.len() && capital.is_none() {
+            if text[before].is_ascii_uppercase() {
+                capital = Some(Capital { letter: text[before], before, letter_before: text[before - 1] });
+            }
+            before += 1;
         }
-        Needle { terminated, capital: if at < terminated.len() { Some(at) } else { None } }
+        Needle { text, terminated, capital }
     }
 
     /// The text.
+    #[inline]
     pub fn text(&self) -> &'static [u8] {
-        self.terminated.split_last().map_or(&[], |(_nul, text)| text)
+        self.text
     }
 
     /// The same with a NUL behind it, as C's functions take it.
@@ -79,8 +96,9 @@ impl Needle {
         self.terminated
     }
 
-    /// Where in it the first capital letter is, which records hold few of.
-    pub fn capital(&self) -> Option<usize> {
+    /// Its first capital letter behind its first letter.
+    #[inline]
+    pub fn capital(&self) -> Option<Capital> {
         self.capital
     }
 }
@@ -95,7 +113,7 @@ impl Search for PortableSearch<'_> {
     }
 
     fn find(&self, needle: Needle, mut from: usize) -> Option<usize> {
-        let before = needle.capital().unwrap_or(0);
+        let before = needle.capital().map_or(0, |capital| capital.before);
         let needle = needle.text();
         let sought = *needle.get(before)?;
         loop {
@@ -162,7 +180,7 @@ pub struct Prefilter {
 }
 
 /// What a record as CloudTrail writes it begins with; the version follows.
-const RAW_RECORD: &[u8] = b"{\"eventVersion\":\"";
+const RAW_RECORD: [u8; 17] = *b"{\"eventVersion\":\"";
 
 #[derive(Debug)]
 struct Group {
@@ -256,15 +274,17 @@ impl Prefilter {
 
 /// Whether the record begins as CloudTrail writes it: with a version, which is not empty.
 fn says_version(record: &[u8]) -> bool {
-    let Some((begin, version)) = record.split_at_checked(RAW_RECORD.len()) else { return false };
-    same(begin, RAW_RECORD) && version.first().is_some_and(|first| *first != b'"')
+    const SOUGHT: (&[[u8; 8]], &[u8]) = RAW_RECORD.as_chunks();
+    let Some(begin) = record.first_chunk::<{ RAW_RECORD.len() + 1 }>() else { return false };
+    let ([first, second], [last, version]) = begin.as_chunks() else { return false };
+    let word = |word: &[u8; 8]| u64::from_le_bytes(*word);
+    word(first) == word(&SOUGHT.0[0]) && word(second) == word(&SOUGHT.0[1]) && *last == SOUGHT.1[0] && *version != b'"'
 }
 
 impl Group {
     fn may_accept(&self, record: &impl Search, is_raw: bool) -> bool {
-        let ecs_keys = if is_raw { &[] } else { &self.ecs_keys[..] };
-        let mut keys = self.keys.iter().chain(ecs_keys);
-        keys.any(|key| any_behind(record, *key, |rest| self.may_accept_behind(rest)))
+        let any_behind = |key: &Needle| any_behind(record, *key, |rest| self.may_accept_behind(rest));
+        self.keys.iter().any(any_behind) || (!is_raw && self.ecs_keys.iter().any(any_behind))
     }
 
     /// `rest` begins behind what may be a key's last letter.

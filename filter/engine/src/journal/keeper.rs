@@ -156,6 +156,12 @@ impl Keeper {
         if self.notices.is_empty() { None } else { Some(self.notices.remove(0)) }
     }
 
+    /// Whether there is one.
+    #[inline]
+    pub fn has_notice(&self) -> bool {
+        !self.notices.is_empty()
+    }
+
     /// Writes what has changed in the history, and takes it for written. `arrival` is the second of the event's arrival.
     pub fn commit(&mut self, history: &mut History, arrival: Seconds) {
         if history.changes().is_empty() {
