@@ -17,7 +17,7 @@ use core::ops::ControlFlow;
 
 use super::json::{self, Behind, Kind, Next};
 use super::value::{self, Value};
-use crate::words::{first_word, same};
+use crate::words::{first_word, is_plain, same};
 
 /// A path that is read, by its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +79,28 @@ type NodeId = usize;
 /// as many as the built-in rules have nodes.
 const BUCKETS: usize = 512;
 
+/// A name as nodes are found by it.
+#[derive(Debug, Clone, Copy)]
+struct NameKey {
+    /// As [`Node`] has them.
+    first: u64,
+    mask: u64,
+    last: u64,
+    bucket: usize,
+}
+
+impl NameKey {
+    /// That of a name below this node.
+    fn new(parent: NodeId, name: &[u8]) -> NameKey {
+        let mask = u64::MAX.checked_shr(8 * 8usize.saturating_sub(name.len()) as u32).unwrap_or(0);
+        // A name that JSON writes with an escape does not stand anywhere as it is.
+        let (first, mask) = if is_plain(name) { (first_word(name), mask) } else { (1, 0) };
+        let last = name.last_chunk().map(|last| u64::from_le_bytes(*last));
+        let bucket = if last.is_some() { bucket_of_long(parent, first) } else { bucket_of_short(parent, first) };
+        NameKey { first, mask, last: last.unwrap_or(0), bucket }
+    }
+}
+
 /// The bucket of a name of eight bytes or more below this node, by the first eight.
 fn bucket_of_long(parent: NodeId, first: u64) -> usize {
     // Spreads what differs over the highest bits (Fibonacci hashing).
@@ -127,9 +149,10 @@ impl Paths {
         let mut at = None;
         for level in path.as_bytes().split(|byte| *byte == b'.') {
             let parent = at.map_or(ROOT, |at: usize| self.nodes[at].number);
-            at = Some(match self.tree().child(parent, level) {
+            let key = NameKey::new(parent, level);
+            at = Some(match self.tree().child_of_key(parent, level, key) {
                 Some(child) => child.number - 1,
-                None => self.add_child(parent, level),
+                None => self.add_child(parent, level, key),
             });
         }
         // A path has one level at least.
@@ -137,13 +160,8 @@ impl Paths {
     }
 
     /// Makes a child; its place in the list of nodes.
-    fn add_child(&mut self, parent: NodeId, name: &[u8]) -> usize {
-        let mask = u64::MAX.checked_shr(8 * 8usize.saturating_sub(name.len()) as u32).unwrap_or(0);
-        // A name that JSON writes with an escape does not stand anywhere as it is.
-        let is_plain = core::str::from_utf8(name).is_ok_and(json::is_plain);
-        let (first, mask) = if is_plain { (first_word(name), mask) } else { (1, 0) };
-        let last = name.last_chunk().map(|last| u64::from_le_bytes(*last));
-        let bucket = if last.is_some() { bucket_of_long(parent, first) } else { bucket_of_short(parent, first) };
+    fn add_child(&mut self, parent: NodeId, name: &[u8], key: NameKey) -> usize {
+        let NameKey { first, mask, last, bucket } = key;
         if let Some(parent) = self.nodes.get_mut(parent.wrapping_sub(1)) {
             parent.has_children = true;
         }
@@ -152,7 +170,7 @@ impl Paths {
             number: at + 1,
             first,
             mask,
-            last: last.unwrap_or(0),
+            last,
             name: name.into(),
             parent,
             next: core::mem::replace(&mut self.buckets[bucket], at as u16 + 1),
@@ -204,7 +222,19 @@ struct Tree<'p> {
 impl<'p> Tree<'p> {
     /// The child of this name.
     fn child(self, parent: NodeId, name: &[u8]) -> Option<&'p Node> {
-        self.nodes.iter().find(|node| node.parent == parent && *node.name == *name)
+        self.child_of_key(parent, name, NameKey::new(parent, name))
+    }
+
+    /// The same, for a name whose key is known.
+    fn child_of_key(self, parent: NodeId, name: &[u8], key: NameKey) -> Option<&'p Node> {
+        let mut number = self.buckets[key.bucket];
+        loop {
+            let node = self.nodes.get(usize::from(number).wrapping_sub(1))?;
+            if node.parent == parent && node.first == key.first && same(&node.name, name) {
+                return Some(node);
+            }
+            number = node.next;
+        }
     }
 
     /// Goes down by a name, which may be of several levels with dots between.
