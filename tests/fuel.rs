@@ -1,12 +1,12 @@
-//! The fuel a record takes, against what `fuel.toml` has.
+//! The fuel that a record takes, and a start, against what `fuel.toml` has.
 //!
-//! In: the built module, and the baseline. Out: that no kind of record takes more than 5% above it, and none so much less that the
+//! In: the built module, and the baseline. Out: that neither a start nor any kind of record takes more than 5% above it, and none so much less that the
 //! baseline says nothing. Not here: time, which no test can hold anything to.
 
 use std::collections::BTreeMap;
 
 use firstseen::guest::{Module, Options};
-use firstseen::measured::{Calls, Kind, fuel_per_record};
+use firstseen::measured::{Calls, Kind, fuel_of_start, fuel_per_record};
 
 use crate::subjects::{module_file, new_directory, workspace};
 
@@ -17,22 +17,24 @@ const MORE: f64 = 1.05;
 const LESS: f64 = 0.85;
 
 #[test]
-fn no_record_takes_more_than_the_baseline() {
+fn neither_a_start_nor_a_record_takes_more_than_the_baseline() {
     let text = std::fs::read_to_string(workspace().join("tests/fuel.toml")).expect("the baseline is there");
     let baseline: BTreeMap<String, u64> = toml::from_str(&text).expect("the baseline is TOML");
     let bytes = std::fs::read(module_file()).expect("the module is built");
     let counting = Module::compile(&bytes, &Options { fuel: true }).expect("the module compiles");
     let kinds = [("uninteresting", Kind::Uninteresting), ("known", Kind::Known), ("alerting", Kind::Alerting)];
-    assert_eq!(baseline.len(), kinds.len(), "{baseline:?}");
-    let mut wrong = Vec::new();
+    assert_eq!(baseline.len(), kinds.len() + 1, "{baseline:?}");
+    let directory = new_directory();
+    let start = fuel_of_start(&counting, &directory).expect("the module starts");
+    let _ = std::fs::remove_dir_all(&directory);
+    let mut measured = vec![("start", start)];
     for (name, kind) in kinds {
         let directory = new_directory();
-        let measured = fuel_per_record(&counting, kind, Calls::FluentBit, &directory).expect("the module runs");
+        measured.push((name, fuel_per_record(&counting, kind, Calls::FluentBit, &directory).expect("the module runs")));
         let _ = std::fs::remove_dir_all(&directory);
-        let ratio = measured as f64 / baseline[name] as f64;
-        if !(LESS..=MORE).contains(&ratio) {
-            wrong.push(format!("{name}: {measured} a record, the baseline is {}", baseline[name]));
-        }
     }
+    let is_wrong = |(name, fuel): &&(&str, u64)| !(LESS..=MORE).contains(&(*fuel as f64 / baseline[*name] as f64));
+    let says = |(name, fuel): &(&str, u64)| format!("{name}: {fuel}, the baseline is {}", baseline[*name]);
+    let wrong: Vec<String> = measured.iter().filter(is_wrong).map(says).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("; "));
 }

@@ -13,7 +13,7 @@ use anyhow::Context;
 
 use firstseen::guest::{Generation, Module, Options};
 use firstseen::history_file::{self, HistoryFile};
-use firstseen::measured::{Calls, KINDS, Kind, Records, WAYS, call, fuel_per_record, prepared};
+use firstseen::measured::{Calls, KINDS, Kind, Records, WAYS, call, fuel_of_start, fuel_per_record, prepared};
 use firstseen::module_file;
 use firstseen_engine::new_terms::fingerprint::EventHash;
 use firstseen_engine::new_terms::history::History;
@@ -55,6 +55,7 @@ struct Line {
 struct Report {
     record_bytes: usize,
     lines: Vec<Line>,
+    fuel_of_start: u64,
     module_bytes: usize,
     memory_calls: u64,
     memory_bytes: usize,
@@ -95,6 +96,7 @@ pub(crate) fn run(args: &args::Bench) -> anyhow::Result<ExitCode> {
     let report = Report {
         record_bytes: Records::new(Kind::Uninteresting).next().len(),
         lines,
+        fuel_of_start: fuel_of_start(&counting, tempfile::tempdir()?.path())?,
         module_bytes: bytes.len(),
         memory_calls: MEMORY_CALLS,
         memory_bytes: memory_after_calls(&module, Generation::Current)?,
@@ -236,6 +238,7 @@ impl Report {
             )?;
         }
         writeln!(out, "{:<32}{:>12} bytes", "a record", self.record_bytes)?;
+        writeln!(out, "{:<32}{:>12} fuel", "a start", self.fuel_of_start)?;
         writeln!(out, "{:<32}{:>12} bytes", "the module", self.module_bytes)?;
         writeln!(out, "{:<32}{:>12} bytes", "memory after 1,000,000 calls", self.memory_bytes)?;
         writeln!(out, "{:<32}{:>12} bytes", "the same, never freed", self.memory_bytes_without_frees)?;
