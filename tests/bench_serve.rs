@@ -3,7 +3,8 @@
 //! In: the program; batches of 1,000 events of 1.5 KB made here, from senders on this machine to a receiver on this machine that
 //! reads and forgets. Out: one table: MB of NDJSON a second, straight from the senders to the receiver and through the sidecar,
 //! with 1% of the events candidates, all of them, and none; the sidecar's own CPU time; its memory; and how much later an answer
-//! comes than without it, batch by batch, beside a relay that does nothing but pass batches on. Bounds: `BENCH_SECONDS` (5) a row.
+//! comes than without it, batch by batch, beside two relays that do nothing but pass batches on: one on bare sockets, and one on the
+//! HTTP server and client that the sidecar has. Bounds: `BENCH_SECONDS` (5) a row.
 //! Not here: Vector.
 
 use std::env;
@@ -16,6 +17,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use firstseen::measured::{Kind, Records};
+use firstseen::serve::listener::READ_AHEAD;
+use firstseen::serve::pieces::Pieces;
+use http_body_util::BodyExt;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
 
 /// Events in a batch.
 const BATCH: usize = 1000;
@@ -108,6 +119,41 @@ fn relay(receiver: SocketAddr) -> anyhow::Result<SocketAddr> {
         }
         Ok(())
     })
+}
+
+/// The same with the sidecar's HTTP server and client, and their settings. Its address.
+fn http_relay(receiver: SocketAddr) -> anyhow::Result<SocketAddr> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))?;
+    let address = listener.local_addr()?;
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    let client: Client<_, Pieces> = Client::builder(TokioExecutor::new()).build(connector);
+    thread::spawn(move || {
+        runtime.block_on(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let client = client.clone();
+                let relayed = service_fn(move |request: Request<Incoming>| {
+                    let client = client.clone();
+                    async move {
+                        let (mut body, mut pieces) = (request.into_body(), Pieces::default());
+                        while let Some(frame) = body.frame().await {
+                            frame?.into_data().into_iter().for_each(|data| pieces.push(data));
+                        }
+                        anyhow::Ok(client.request(Request::post(format!("http://{receiver}/")).body(pieces)?).await?)
+                    }
+                });
+                tokio::spawn(async move {
+                    stream.set_nodelay(true)?;
+                    let mut builder = Builder::new(TokioExecutor::new());
+                    builder.http1().max_buf_size(READ_AHEAD);
+                    let served = builder.serve_connection(TokioIo::new(stream), relayed).await;
+                    served.map_err(|error| anyhow::anyhow!("{error}"))
+                });
+            }
+        });
+    });
+    Ok(address)
 }
 
 struct Sender {
@@ -235,7 +281,8 @@ fn main() -> anyhow::Result<()> {
         );
     }
     let sidecar = Sidecar::start(receiver)?;
-    let mut times = [receiver, relay(receiver)?, sidecar.address].map(|address| (address, Vec::new()));
+    let addresses = [receiver, relay(receiver)?, http_relay(receiver)?, sidecar.address];
+    let mut times = addresses.map(|address| (address, Vec::new()));
     let mut senders = times.each_ref().map(|(address, _)| Sender::connect(*address));
     for _ in 0..SINGLE {
         for (sender, (_, times)) in senders.iter_mut().zip(&mut times) {
@@ -246,15 +293,13 @@ fn main() -> anyhow::Result<()> {
             times.push(begun.elapsed());
         }
     }
-    println!("one batch at a time, {SINGLE} in turn       straight     bare relay (added)    firstseen (added)");
+    println!("one batch at a time, {SINGLE} in turn; in brackets what is added");
+    println!("{:<18}{:>9}{:>18}{:>18}{:>18}", "", "straight", "bare relay", "HTTP relay", "firstseen");
     for (name, share) in [("median", 0.5), ("90th percentile", 0.9), ("99th percentile", 0.99)] {
-        let [straight, relay, firstseen] =
-            times.each_mut().map(|(_, times)| percentile(times, share).as_secs_f64() * 1e3);
-        println!(
-            "{name:<36}{straight:>8.2} ms{relay:>8.2} ms ({:.2}){firstseen:>11.2} ms ({:.2})",
-            relay - straight,
-            firstseen - straight
-        );
+        let [straight, others @ ..] = times.each_mut().map(|(_, times)| percentile(times, share).as_secs_f64() * 1e3);
+        print!("{name:<18}{straight:>6.2} ms");
+        others.iter().for_each(|other| print!("{other:>8.2} ms ({:.2})", other - straight));
+        println!();
     }
     Ok(())
 }

@@ -27,7 +27,7 @@ pub const MAX_CONNECTIONS: usize = 512;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How much is read ahead of one connection at most, in bytes: its headers, and a part of its body.
-const READ_AHEAD: usize = 256 << 10;
+pub const READ_AHEAD: usize = 256 << 10;
 
 /// How many requests one HTTP/2 connection may have at once.
 const MAX_STREAMS: u32 = 64;
