@@ -1,7 +1,7 @@
 //! The fuel that a record takes, and a start, against what `fuel.toml` has.
 //!
-//! In: the built module, and the baseline. Out: that neither a start nor any kind of record takes more than 5% above it, and none so much less that the
-//! baseline says nothing. Not here: time, which no test can hold anything to.
+//! In: the built module, and the baseline. Out: that neither a start nor any kind of record takes more than 5% above it, and none so
+//! much less that the baseline says nothing. Not here: time, which no test can hold anything to.
 
 use std::collections::BTreeMap;
 

@@ -60,7 +60,7 @@ pub struct Needle {
     capital: Option<Capital>,
 }
 
-/// A needle's first capital letter, which records hold few of.
+/// A needle's first capital letter behind its first letter. Records hold few capitals.
 #[derive(Debug, Clone, Copy)]
 pub struct Capital {
     /// The letter.
@@ -96,7 +96,7 @@ impl Needle {
         self.terminated
     }
 
-    /// Its first capital letter behind its first letter.
+    /// See [`Capital`].
     #[inline]
     pub fn capital(&self) -> Option<Capital> {
         self.capital

@@ -327,6 +327,17 @@ mod tests {
     }
 
     #[test]
+    fn a_line_is_known_for_its_backslashes() {
+        let body = "{\"a\":\"\\u0078\"}\n{\"b\":1}\n{\"c\":\"\\\\\"}\n{\"d\":\"\\\"\"}";
+        let mut found = Vec::new();
+        read(body.as_bytes(), 100, |record| {
+            found.push((record.bytes().contains(&b'\\'), record.contains(b'\\')));
+            false
+        });
+        assert_eq!(found, [(true, true), (false, false), (true, true), (true, true)]);
+    }
+
+    #[test]
     fn lines_that_never_end_are_read_a_few_times_only() {
         // Read anew from each line, either would take hours.
         for line in ["{\"a\":\n", "[\n{\n", "{\"x\":[{}\n"] {

@@ -102,9 +102,8 @@ fn last_cut(text: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use firstseen_engine::prefilter::Search;
+    use proptest::prelude::*;
 
     use super::*;
     use crate::native_search::NativeSearch;
