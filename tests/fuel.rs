@@ -21,7 +21,7 @@ fn neither_a_start_nor_a_record_takes_more_than_the_baseline() {
     let text = std::fs::read_to_string(workspace().join("tests/fuel.toml")).expect("the baseline is there");
     let baseline: BTreeMap<String, u64> = toml::from_str(&text).expect("the baseline is TOML");
     let bytes = std::fs::read(module_file()).expect("the module is built");
-    let counting = Module::compile(&bytes, &Options { fuel: true }).expect("the module compiles");
+    let counting = Module::compile(&bytes, &Options { fuel: true, ..Options::default() }).expect("the module compiles");
     let kinds = [("uninteresting", Kind::Uninteresting), ("known", Kind::Known), ("alerting", Kind::Alerting)];
     assert_eq!(baseline.len(), kinds.len() + 1, "{baseline:?}");
     let directory = new_directory();

@@ -8,7 +8,9 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use wasmtime::{Caller, Config, Engine, InstancePre, Linker, Memory, OptLevel, Store, Trap, TypedFunc};
+use wasmtime::{
+    Cache, CacheConfig, Caller, Config, Engine, InstancePre, Linker, Memory, OptLevel, Store, Trap, TypedFunc,
+};
 
 use firstseen_engine::status::{self, Status};
 
@@ -16,10 +18,12 @@ use crate::search::{self, Needles};
 use crate::wasi::{Outcome, Stderr, Wasi};
 
 /// How a module is compiled.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
     /// Whether the guest's steps are counted ([`Instance::fuel_consumed`]); it costs speed.
     pub fuel: bool,
+    /// Where compiled modules are kept and found again ([`crate::compiled_modules`]); nowhere, unless it is given.
+    pub cache: Option<PathBuf>,
 }
 
 /// Which of the module's two filters is called.
@@ -160,6 +164,12 @@ impl Module {
             .wasm_backtrace_max_frames(None)
             .generate_address_map(false)
             .concurrency_support(false);
+        if let Some(directory) = &options.cache {
+            let mut kept = CacheConfig::new();
+            kept.with_directory(directory);
+            // A module that cannot be kept is compiled at each start.
+            config.cache(Cache::new(kept).ok());
+        }
         let compile = |error: wasmtime::Error| Error::Compile(one_line(&error));
         let engine = Engine::new(&config).map_err(compile)?;
         let module = wasmtime::Module::new(&engine, bytes).map_err(compile)?;

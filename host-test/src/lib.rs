@@ -5,6 +5,7 @@
 
 pub mod alerts;
 pub mod candidates;
+pub mod compiled_modules;
 pub mod configuration;
 pub mod fluent_bit_configuration;
 pub mod guest;

@@ -1,6 +1,6 @@
 //! Where the module's bytes come from: a file that the user names, or the program itself.
 //!
-//! Not here: compiling them.
+//! Not here: compiling them; where that is kept ([`compiled_modules`]).
 
 use std::borrow::Cow;
 use std::fs;
@@ -8,6 +8,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
+use crate::compiled_modules;
 use crate::guest::{Module, Options};
 
 /// The module that was there when this program was built.
@@ -30,13 +31,21 @@ pub fn read(file: Option<&Path>) -> anyhow::Result<Cow<'static, [u8]>> {
     }
 }
 
-/// The module in `file`, or the built-in one, compiled.
+/// The module in `file`, or the built-in one, compiled now or by an earlier start, to count its steps or not.
 ///
 /// # Errors
-/// Those of [`read`] and [`Module::compile`].
-pub fn load(file: Option<&Path>, options: &Options) -> anyhow::Result<Module> {
-    let bytes = read(file)?;
-    Module::compile(&bytes, options).with_context(|| match file {
+/// Those of [`read`] and [`compile`].
+pub fn load(file: Option<&Path>, fuel: bool) -> anyhow::Result<Module> {
+    compile(&read(file)?, file, fuel)
+}
+
+/// The bytes that were read from `file`, or of the built-in module, compiled now or by an earlier start.
+///
+/// # Errors
+/// Those of [`Module::compile`].
+pub fn compile(bytes: &[u8], file: Option<&Path>, fuel: bool) -> anyhow::Result<Module> {
+    let options = Options { fuel, cache: compiled_modules::directory() };
+    Module::compile(bytes, &options).with_context(|| match file {
         Some(file) => format!("cannot load {}", file.display()),
         None => "cannot load the built-in module".to_owned(),
     })

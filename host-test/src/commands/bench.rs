@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use firstseen::guest::{Generation, Module, Options};
+use firstseen::guest::{Generation, Module};
 use firstseen::history_file::{self, HistoryFile};
 use firstseen::measured::{Calls, KINDS, Kind, Records, WAYS, call, fuel_of_start, fuel_per_record, prepared};
 use firstseen::module_file;
@@ -77,8 +77,8 @@ struct HistoryReport {
 
 pub(crate) fn run(args: &args::Bench) -> anyhow::Result<ExitCode> {
     let bytes = module_file::read(args.module.as_deref())?;
-    let module = module_file::load(args.module.as_deref(), &Options::default())?;
-    let counting = module_file::load(args.module.as_deref(), &Options { fuel: true })?;
+    let module = module_file::load(args.module.as_deref(), false)?;
+    let counting = module_file::load(args.module.as_deref(), true)?;
     let round = Duration::from_secs_f64(args.seconds / (KINDS.len() * WAYS.len() * ROUNDS) as f64);
     let mut lines = Vec::new();
     for kind in KINDS {

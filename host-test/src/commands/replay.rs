@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use firstseen::alerts::{self, Alert};
-use firstseen::guest::{Answer, Entry, Instance, Options};
+use firstseen::guest::{Answer, Entry, Instance};
 use firstseen::{configuration, input, module_file};
 use firstseen_engine::event::{Identity, IdentityReader};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -69,7 +69,7 @@ struct Summary {
 
 pub(crate) fn run(args: &args::Replay) -> anyhow::Result<ExitCode> {
     commands::check_configuration(args.dir.as_deref())?;
-    let module = module_file::load(args.module.as_deref(), &Options::default())?;
+    let module = module_file::load(args.module.as_deref(), false)?;
     // Without --keep-history the directory stays as it is: the module gets another one, with the same pack.
     let scratch = tempfile::tempdir().context("cannot make a temporary directory")?;
     let directory = match &args.dir {

@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use firstseen::guest::{Answer, Entry, Instance, Options};
+use firstseen::guest::{Answer, Entry, Instance};
 use firstseen::{configuration, input, module_file};
 use firstseen_engine::event::IdentityReader;
 
@@ -26,7 +26,7 @@ type Output = Rc<RefCell<StandardOutput>>;
 
 pub(crate) fn run(args: &args::Run) -> anyhow::Result<ExitCode> {
     commands::check_configuration(args.dir.as_deref())?;
-    let module = module_file::load(args.module.as_deref(), &Options::default())?;
+    let module = module_file::load(args.module.as_deref(), false)?;
     let instance = module.instantiate(args.dir.as_deref())?;
     let settings = configuration::settings(args.dir.as_deref())?;
     let mut pipe = Pipe {

@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use firstseen::guest::{Entry, Module, Options};
+use firstseen::guest::Entry;
 use firstseen::serve::access::Token;
 use firstseen::serve::exchange::Limits;
 use firstseen::serve::{self, receiver};
@@ -77,7 +77,7 @@ pub(crate) fn run(args: &args::Serve) -> anyhow::Result<ExitCode> {
         ending: Duration::from_secs_f64(args.ending_timeout),
     };
     let bytes = module_file::read(args.module.as_deref())?;
-    let module = Module::compile(&bytes, &Options::default())?;
+    let module = module_file::compile(&bytes, args.module.as_deref(), false)?;
     serve::run(module, &bytes, &options)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -289,10 +289,46 @@ fn what_is_no_module_of_ours_is_refused_in_one_sentence() {
 }
 
 #[test]
+fn a_module_that_was_compiled_before_is_found_again() {
+    fn kept(directory: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(directory).into_iter().flatten().map(|entry| entry.expect("an entry").path());
+        let files = entries.flat_map(|path| if path.is_dir() { kept(&path) } else { vec![path] });
+        // Beside each module, wasmtime counts how often it was used.
+        files.filter(|file| file.extension().is_none()).collect()
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options { cache: Some(directory.path().to_owned()), ..Options::default() };
+    let changing = guest("", r#"(data (i32.const 16) "{}\00")"#, "(i32.const 16)");
+    let answer = |bytes: &[u8], options: &Options| {
+        let mut guest = Module::compile(bytes, options).expect("it compiles").instantiate(None).expect("it starts");
+        guest.call(Entry::Firstseen, b"t", 0, 0, b"{\"a\":1}").expect("an answer")
+    };
+    assert_eq!(answer(&changing, &options), Answer::Changed(b"{}".to_vec()));
+    let [file] = &kept(directory.path())[..] else { panic!("one module is kept") };
+    let written = std::fs::metadata(file).unwrap().modified().unwrap();
+    assert_eq!(answer(&changing, &options), Answer::Changed(b"{}".to_vec()));
+    assert_eq!(std::fs::metadata(file).unwrap().modified().unwrap(), written, "it is not written again");
+    // Others have places of their own.
+    let other = guest("", "", PASS_THROUGH);
+    assert_eq!(answer(&other, &options), Answer::Untouched);
+    assert_eq!(answer(&changing, &Options { fuel: true, ..options.clone() }), Answer::Changed(b"{}".to_vec()));
+    assert_eq!(kept(directory.path()).len(), 3);
+    // What was not written whole is compiled again.
+    let whole = std::fs::read(file).unwrap();
+    for len in [0, 3, whole.len() / 2, whole.len() - 1] {
+        std::fs::write(file, &whole[..len]).unwrap();
+        assert_eq!(answer(&changing, &options), Answer::Changed(b"{}".to_vec()), "{len} bytes");
+        assert!(std::fs::metadata(file).unwrap().len() > len as u64, "it is kept again");
+    }
+    let nowhere = Options { cache: Some("/dev/null/x".into()), ..Options::default() };
+    assert_eq!(answer(&changing, &nowhere), Answer::Changed(b"{}".to_vec()));
+}
+
+#[test]
 fn imports_exports_fuel_and_raw_access_are_there_for_tests() {
     let imports = r#"(import "env" "strstr" (func $strstr (param i32 i32) (result i32)))"#;
     let bytes = guest(imports, "", PASS_THROUGH);
-    let module = Module::compile(&bytes, &Options { fuel: true }).unwrap();
+    let module = Module::compile(&bytes, &Options { fuel: true, ..Options::default() }).unwrap();
     assert_eq!(module.imports(), ["env.strstr"]);
     assert_eq!(module.exports(), ["memory", "mallocs", "frees", "malloc", "free", "firstseen", "firstseen_alerts"]);
     let mut guest = module.instantiate(None).unwrap();
