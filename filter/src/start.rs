@@ -3,7 +3,6 @@
 //! In: the configuration directory, if the host gives one. Out: an engine, or one sentence on why there is none. Not here:
 //! what becomes of that sentence.
 
-use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::string::String;
 
@@ -34,10 +33,10 @@ fn is_there(name: &str) -> bool {
 
 /// The engine of the operator's pack, or of the built-in rules if there is none.
 pub(crate) fn engine() -> Result<Engine, String> {
-    let (bytes, name) = match wasi::read(PACK, MAX_PACK) {
-        Ok(bytes) => (Cow::Owned(bytes), PACK),
+    let (pack, name) = match wasi::read(PACK, MAX_PACK) {
+        Ok(bytes) => (pack::decode(&bytes), PACK),
         Err(Errno::NOENT | Errno::BADF) => match SOURCES.iter().find(|name| is_there(name)) {
-            None => (Cow::Borrowed(BUILT_IN), "the built-in pack"),
+            None => (pack::decode_own(BUILT_IN), "the built-in pack"),
             Some(source) => {
                 return Err(["there is ", source, ", but no ", PACK, "; make it with `firstseen compile DIR`"].concat());
             }
@@ -49,7 +48,7 @@ pub(crate) fn engine() -> Result<Engine, String> {
             return Err([PACK, " cannot be read (", &StorageError(number).text(), "); check its permissions"].concat());
         }
     };
-    let pack = pack::decode(&bytes).map_err(|error| [name, " cannot be used: ", &error.text()].concat())?;
+    let pack = pack.map_err(|error| [name, " cannot be used: ", &error.text()].concat())?;
     let mut key = [0; 16];
     wasi::random(&mut key).map_err(|Errno(number)| {
         let number = decimal(u64::from(number));

@@ -1,4 +1,4 @@
-//! The records that speed and fuel are measured with, and the fuel that one takes, and a start.
+//! The records that speed and fuel are measured with, and the fuel that one takes, a start, and the first alert.
 //!
 //! In: a compiled module and a kind of record. Out: records of [`RECORD_SIZE`] bytes, each of its own, an instance that has been
 //! given two of them, and the steps that one more takes it. Bounds: what is counted is the same in every run, for one module.
@@ -168,12 +168,16 @@ pub fn prepared(module: &Module, kind: Kind, calls: Calls, directory: &Path) -> 
     Ok((instance, records))
 }
 
-/// The fuel that a start takes, of a module that counts it: with the built-in rules, and no history in `directory` yet.
+/// The fuel that a start takes, of a module that counts it, with the built-in rules and no history in `directory` yet; and what its
+/// first record takes, which alerts: some of what a start could do is left to that.
 ///
 /// # Errors
-/// The module does not start.
-pub fn fuel_of_start(counting: &Module, directory: &Path) -> Result<u64, Error> {
-    Ok(counting.instantiate(Some(directory))?.fuel_consumed().unwrap_or(0))
+/// The module does not start, or fails on the record.
+pub fn fuel_of_start(counting: &Module, directory: &Path) -> Result<(u64, u64), Error> {
+    let mut instance = counting.instantiate(Some(directory))?;
+    let start = instance.fuel_consumed().unwrap_or(0);
+    call(&mut instance, Calls::FluentBit, Records::new(Kind::Alerting).next())?;
+    Ok((start, instance.fuel_consumed().unwrap_or(0) - start))
 }
 
 /// The fuel that a record takes, of a module that counts it, on average over a thousand records; its history is in `directory`,

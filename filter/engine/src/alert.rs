@@ -1,8 +1,8 @@
 //! Alerts: what is appended to an event, byte for byte.
 //!
 //! In: what the rules found in an event. Out: the record with one more top-level key, in the shape that DESIGN.md
-//! shows; the rest of the record stays as it came. What is the same in every alert of a rule is rendered once, when the
-//! rule is loaded, and what is the same in all its alerts on one event, once for that event. Bounds: a text is shown up to
+//! shows; the rest of the record stays as it came. What is the same in every alert of a rule is rendered once, for its
+//! first alert, and what is the same in all its alerts on one event, once for that event. Bounds: a text is shown up to
 //! [`MAX_SHOWN`] bytes, and one event carries [`MAX_ALERTS`] alerts of a rule, so that what is written stays small beside a
 //! record that is large. Not here: whether to alert.
 

@@ -8,6 +8,7 @@ use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::cell::OnceCell;
 use core::ops::Range;
 
 use crate::alert::{self, Finding, Frame, Group, HistoryState, MAX_ALERTS, NewTuple, Suppressed};
@@ -30,7 +31,12 @@ use crate::storage::Storage;
 /// Runs a pack of rules over records.
 #[derive(Debug)]
 pub struct Engine {
-    schema: Schema,
+    settings: Settings,
+    /// The names of the fields that rules refer to.
+    fields: Vec<String>,
+    /// Made for the first candidate, as the rules' frames are for the first alert: a Fluent Bit that starts a module for each
+    /// chunk pays for each start, and most chunks hold no candidate.
+    schema: OnceCell<Option<Schema>>,
     prefilter: Prefilter,
     rules: Vec<LoadedRule>,
     history: History,
@@ -45,8 +51,6 @@ pub struct Engine {
     enrichment: Enrichment,
     /// The groups of events that were learned from, to be learned in the order of time.
     learned_groups: Vec<(Seconds, OwnerNumber, Fingerprint)>,
-    output_key: String,
-    warming: Warming,
     max_clock_skew: Millis,
 }
 
@@ -54,7 +58,7 @@ pub struct Engine {
 #[derive(Debug)]
 struct LoadedRule {
     rule: Rule,
-    frame: Frame,
+    frame: OnceCell<Frame>,
     tuples: Option<Owned>,
     groups: Option<Owned>,
     /// Whether it asks for the AS organisation.
@@ -144,7 +148,7 @@ impl Engine {
     }
 
     fn with(pack: Pack, mut history: History, keeper: Option<Keeper>) -> Result<Engine, UnknownField> {
-        let schema = Schema::new(&pack.settings, &pack.fields, history.key().0)?;
+        let in_one_place = Schema::in_one_place(&pack.settings, &pack.fields)?;
         let prefilter = Prefilter::new(&pack);
         let Pack { settings, fields, rules } = pack;
         let organization = fields.iter().position(|field| field == AS_ORGANIZATION);
@@ -153,11 +157,10 @@ impl Engine {
         // What the prefilter has seen to is looked at last, and what costs more steps than a comparison before that.
         let late = |field: FieldRef| match fields.get(usize::from(field.0)) {
             Some(name) if prefilter::is_anchor(name) => 2,
-            _ => u8::from(!schema.is_in_one_place(field)),
+            _ => u8::from(in_one_place.get(usize::from(field.0)) != Some(&true)),
         };
         for mut rule in rules {
             predicate::order(&mut rule.query, &late);
-            let frame = Frame::new(&rule, &fields);
             let mut owned = |purpose, refs: &[FieldRef], span_ms| {
                 let names: Vec<&str> = refs.iter().map(|field| &*fields[usize::from(field.0)]).collect();
                 let number = history.load_owner(purpose, &rule.id, &names, whole_seconds(span_ms))?;
@@ -171,13 +174,16 @@ impl Engine {
                 predicate::names(&rule.query, field)
                     || rule.new_terms.as_ref().is_some_and(|terms| terms.fields.contains(&field))
             });
-            loaded.push(LoadedRule { rule, frame, tuples, groups, asks_organization });
+            loaded.push(LoadedRule { rule, frame: OnceCell::new(), tuples, groups, asks_organization });
         }
         history.age_out_removed_rules();
         let enrichment = Enrichment::after(history.enrichment());
         let loaded_asks = loaded.iter().any(|loaded| loaded.asks_organization);
+        let max_clock_skew = Millis::try_from(settings.max_clock_skew_ms).unwrap_or(Millis::MAX);
         Ok(Engine {
-            schema,
+            settings,
+            fields,
+            schema: OnceCell::new(),
             prefilter,
             rules: loaded,
             history,
@@ -187,9 +193,7 @@ impl Engine {
             organization: organization.filter(|_| loaded_asks),
             enrichment,
             learned_groups: Vec::new(),
-            output_key: settings.output_key,
-            warming: settings.warming,
-            max_clock_skew: Millis::try_from(settings.max_clock_skew_ms).unwrap_or(Millis::MAX),
+            max_clock_skew,
         })
     }
 
@@ -245,7 +249,9 @@ impl Engine {
     /// `readable` is what the record is read as.
     fn process_candidate(&mut self, record: &[u8], readable: &str, arrival: Millis, out: &mut Vec<u8>) -> Outcome {
         let texts = Texts::default();
-        let Some(event) = EventView::read(&self.schema, readable, &texts) else { return Outcome::Untouched };
+        let schema = schema(&self.schema, &self.settings, &self.fields, &self.history);
+        let event = schema.and_then(|schema| EventView::read(schema, readable, &texts));
+        let Some(event) = event else { return Outcome::Untouched };
         let Matching { rules: matching, asks_organization } = matching(&self.rules, self.organization, &event);
         if asks_organization {
             note_enrichment(&mut self.enrichment, &mut self.history, &event, arrival);
@@ -263,7 +269,7 @@ impl Engine {
 
         let mut findings = Findings::default();
         for loaded in matching {
-            findings.add(&mut self.history, loaded, &occurrence, self.warming);
+            findings.add(&mut self.history, loaded, &occurrence, self.settings.warming, &self.fields);
         }
         let Findings { alerting, suppressed, history: mut state } = findings;
         if let Some(keeper) = &mut self.keeper {
@@ -275,7 +281,7 @@ impl Engine {
         if alerting.is_empty() && suppressed.is_empty() {
             return Outcome::Untouched;
         }
-        let key = output_key(&self.output_key, event.output_keys_taken() + 1);
+        let key = output_key(&self.settings.output_key, event.output_keys_taken() + 1);
         alert::annotate(out, record, &key, &event, &alerting, &suppressed, state);
         Outcome::Annotated { alerts: alerting.iter().map(|finding| finding.alerts.len()).sum() }
     }
@@ -321,7 +327,9 @@ impl Engine {
         let readable = readable(record);
         let record = record.bytes();
         let texts = Texts::default();
-        let Some(event) = EventView::read(&self.schema, &readable, &texts) else { return };
+        let schema = schema(&self.schema, &self.settings, &self.fields, &self.history);
+        let event = schema.and_then(|schema| EventView::read(schema, &readable, &texts));
+        let Some(event) = event else { return };
         let matching = matching(&self.rules, None, &event).rules;
         let latest = now.saturating_add(self.max_clock_skew);
         if matching.is_empty() || event.event_time().is_none_or(|time| time > latest) {
@@ -365,7 +373,9 @@ impl Engine {
         let texts = Texts::default();
         let searched = PortableSearch(record);
         let readable = readable(&searched);
-        let Some(event) = EventView::read(&self.schema, &readable, &texts) else { return Vec::new() };
+        let schema = schema(&self.schema, &self.settings, &self.fields, &self.history);
+        let event = schema.and_then(|schema| EventView::read(schema, &readable, &texts));
+        let Some(event) = event else { return Vec::new() };
         let occurrence = occurrence(&event, record, arrival, self.max_clock_skew, &self.history);
         let mut explanations = Vec::new();
         for LoadedRule { rule, tuples, groups, .. } in matching(&self.rules, None, &event).rules {
@@ -396,6 +406,16 @@ impl Engine {
         }
         explanations
     }
+}
+
+/// The schema, which is made when it is asked for first. There is one: [`Schema::in_one_place`] found a source for each field.
+fn schema<'s>(
+    made: &'s OnceCell<Option<Schema>>,
+    settings: &Settings,
+    fields: &[String],
+    history: &History,
+) -> Option<&'s Schema> {
+    made.get_or_init(|| Schema::new(settings, fields, history.key().0).ok()).as_ref()
 }
 
 /// Bytes that are not UTF-8 are read as U+FFFD; what is written keeps them.
@@ -459,7 +479,14 @@ fn occurrence<'e>(
 
 impl<'r> Findings<'r> {
     /// Adds what the event would alert on, or that its group has alerted already.
-    fn add(&mut self, history: &mut History, loaded: &'r LoadedRule, occurrence: &Occurrence<'_>, warming: Warming) {
+    fn add(
+        &mut self,
+        history: &mut History,
+        loaded: &'r LoadedRule,
+        occurrence: &Occurrence<'_>,
+        warming: Warming,
+        field_names: &[String],
+    ) {
         let LoadedRule { rule, frame, tuples, groups, .. } = loaded;
         let (alerts, omitted) = match (&rule.new_terms, tuples) {
             (Some(new_terms), Some(owned)) => new_tuples(history, *owned, new_terms, occurrence),
@@ -497,6 +524,7 @@ impl<'r> Findings<'r> {
             }
             _ => None,
         };
+        let frame = frame.get_or_init(|| Frame::new(rule, field_names));
         self.alerting.push(Finding { frame, alerts, omitted, opened });
     }
 }

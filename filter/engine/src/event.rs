@@ -78,13 +78,11 @@ impl Schema {
     pub fn new(settings: &Settings, fields: &[String], hash_key: [u8; 16]) -> Result<Schema, UnknownField> {
         let mut paths = Paths::new(settings.event_root.as_deref());
         let mut dialects = Vec::new();
-        for dialect in DIALECTS {
-            if settings.dialect.is_some_and(|only| only != dialect) {
-                continue;
-            }
+        let known: Vec<fields::Entry> = fields.iter().map(|name| fields::Entry::of(name)).collect();
+        for dialect in told_apart(settings) {
             let mut sources = Vec::with_capacity(fields.len());
-            for name in fields {
-                let source = fields::source(name, dialect).ok_or_else(|| UnknownField(name.clone()))?;
+            for (name, known) in fields.iter().zip(&known) {
+                let source = known.source(name, dialect).ok_or_else(|| UnknownField(name.clone()))?;
                 sources.push(source.bind(&mut |path| paths.slot(path)));
             }
             dialects.push(DialectSlots {
@@ -104,11 +102,25 @@ impl Schema {
         Ok(Schema { paths, dialects, event_version, as_organization, output_keys, hash_key })
     }
 
-    /// Whether the field is what stands in one place, whatever the dialect.
-    pub(crate) fn is_in_one_place(&self, field: FieldRef) -> bool {
-        let sources = self.dialects.iter().filter_map(|slots| slots.fields.get(usize::from(field.0)));
-        sources.into_iter().all(|source| matches!(source, Source::At(_)))
+    /// Whether each of the fields is what stands in one place, whatever the dialect.
+    ///
+    /// # Errors
+    /// The first field that a dialect has no source for: those of [`Schema::new`], without the work of making one.
+    pub(crate) fn in_one_place(settings: &Settings, fields: &[String]) -> Result<Vec<bool>, UnknownField> {
+        let in_one_place = |name: &String| {
+            let known = fields::Entry::of(name);
+            told_apart(settings).try_fold(true, |is_so_far, dialect| {
+                let source = known.source(name, dialect).ok_or_else(|| UnknownField(name.clone()))?;
+                Ok(is_so_far && matches!(source, Source::At(_)))
+            })
+        };
+        fields.iter().map(in_one_place).collect()
     }
+}
+
+/// The dialects that events may be in, in the order of [`DIALECTS`].
+fn told_apart(settings: &Settings) -> impl Iterator<Item = Dialect> {
+    DIALECTS.into_iter().filter(|dialect| settings.dialect.is_none_or(|only| only == *dialect))
 }
 
 /// How many alert keys one record can carry; the last is used again when all are taken.
@@ -501,5 +513,30 @@ impl IdentityReader {
         let texts = Texts::default();
         let event = EventView::read(&self.0, &record, &texts)?;
         Some(Identity { event_id: event.event_id().map(Cow::into_owned), event_time: event.event_time() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schema_can_be_made_of_the_fields_that_were_found_to_have_sources() {
+        let dialects = [None, Some(Dialect::CloudTrail), Some(Dialect::Sentinel), Some(Dialect::Ecs)];
+        let others = ["message", "aws.other", "sentinel.other", ""];
+        for dialect in dialects {
+            let settings = Settings { dialect, ..Settings::default() };
+            for name in fields::names().chain(others) {
+                let names = ["event.action".to_string(), name.to_string()];
+                let checked = Schema::in_one_place(&settings, &names);
+                match Schema::new(&settings, &names, [0; 16]) {
+                    Err(unknown) => assert_eq!(checked, Err(unknown)),
+                    Ok(schema) => {
+                        let places = |slots: &DialectSlots| matches!(slots.fields[1], Source::At(_));
+                        assert_eq!(checked, Ok(vec![true, schema.dialects.iter().all(places)]), "{name}");
+                    }
+                }
+            }
+        }
     }
 }

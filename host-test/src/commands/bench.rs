@@ -1,8 +1,8 @@
 //! `firstseen bench`: speed and memory of the module, in one table.
 //!
 //! In: nothing but the module; the records are made here, about 1.5 KB each, the sizes that CloudTrail has. Out: for each
-//! kind of record and each way to call, records a second, nanoseconds and fuel a record; a start's fuel; the module's size; the guest's
-//! memory after a million calls; what a history costs in memory, on disk and to open, and how fast a baseline teaches it.
+//! kind of record and each way to call, records a second, nanoseconds and fuel a record; the fuel of a start and of the first
+//! alert; the module's size; the guest's memory after a million calls; what a history costs in memory, on disk and to open, and how fast a baseline teaches it.
 //! Bounds: one thread; state files are in the system's temporary directory. Not here: reading input.
 
 use std::io::{self, Write};
@@ -56,6 +56,7 @@ struct Report {
     record_bytes: usize,
     lines: Vec<Line>,
     fuel_of_start: u64,
+    fuel_of_first_alert: u64,
     module_bytes: usize,
     memory_calls: u64,
     memory_bytes: usize,
@@ -93,10 +94,12 @@ pub(crate) fn run(args: &args::Bench) -> anyhow::Result<ExitCode> {
             });
         }
     }
+    let (fuel_of_start, fuel_of_first_alert) = fuel_of_start(&counting, tempfile::tempdir()?.path())?;
     let report = Report {
         record_bytes: Records::new(Kind::Uninteresting).next().len(),
         lines,
-        fuel_of_start: fuel_of_start(&counting, tempfile::tempdir()?.path())?,
+        fuel_of_start,
+        fuel_of_first_alert,
         module_bytes: bytes.len(),
         memory_calls: MEMORY_CALLS,
         memory_bytes: memory_after_calls(&module, Generation::Current)?,
@@ -239,6 +242,7 @@ impl Report {
         }
         writeln!(out, "{:<32}{:>12} bytes", "a record", self.record_bytes)?;
         writeln!(out, "{:<32}{:>12} fuel", "a start", self.fuel_of_start)?;
+        writeln!(out, "{:<32}{:>12} fuel", "its first alert", self.fuel_of_first_alert)?;
         writeln!(out, "{:<32}{:>12} bytes", "the module", self.module_bytes)?;
         writeln!(out, "{:<32}{:>12} bytes", "memory after 1,000,000 calls", self.memory_bytes)?;
         writeln!(out, "{:<32}{:>12} bytes", "the same, never freed", self.memory_bytes_without_frees)?;

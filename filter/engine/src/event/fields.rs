@@ -9,6 +9,7 @@
 //! silently off.
 
 use crate::rule::Dialect;
+use crate::words::same;
 
 /// How a field's values come about. `P` is a path while in the table, and a slot once bound by the reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,7 +175,9 @@ pub(crate) const fn event_id(dialect: Dialect) -> &'static str {
     }
 }
 
-struct Row {
+/// A field that is made of what stands at several places.
+#[derive(Debug)]
+pub(crate) struct Row {
     name: &'static str,
     cloudtrail: Source<&'static str>,
     sentinel: Source<&'static str>,
@@ -336,21 +339,42 @@ fn is_dotted_path(name: &str) -> bool {
 }
 
 /// Where the field's values come from in a dialect; `None` if the table does not say.
+#[cfg(any(feature = "compile", test))]
 pub(crate) fn source(name: &str, dialect: Dialect) -> Option<Source<&str>> {
-    if let Some((_, cloudtrail, sentinel)) = PLAIN.iter().find(|(known, ..)| *known == name) {
-        return Some(Source::At(match dialect {
-            Dialect::CloudTrail => cloudtrail,
-            Dialect::Sentinel => sentinel,
-            Dialect::Ecs => name,
-        }));
+    Entry::of(name).source(name, dialect)
+}
+
+/// What the table says of a field.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Entry {
+    /// It stands at one place in each dialect; these are CloudTrail's and Sentinel's.
+    Plain(&'static str, &'static str),
+    Derived(&'static Row),
+    /// Nothing.
+    None,
+}
+
+impl Entry {
+    pub(crate) fn of(name: &str) -> Entry {
+        let is = |known: &str| same(known.as_bytes(), name.as_bytes());
+        if let Some((_, cloudtrail, sentinel)) = PLAIN.iter().find(|(known, ..)| is(known)) {
+            return Entry::Plain(cloudtrail, sentinel);
+        }
+        DERIVED.iter().find(|row| is(row.name)).map_or(Entry::None, Entry::Derived)
     }
-    let row = DERIVED.iter().find(|row| row.name == name);
-    match (row, dialect) {
-        (Some(row), Dialect::CloudTrail) => Some(row.cloudtrail),
-        (Some(row), Dialect::Sentinel) => Some(row.sentinel),
-        (Some(Row { ecs: Some(source), .. }), Dialect::Ecs) => Some(*source),
-        (_, Dialect::Ecs) if !name.starts_with(OWN_PREFIX) => Some(Source::At(name)),
-        _ => None,
+
+    /// Where the values of the field, which has this name, come from in a dialect.
+    pub(crate) fn source(self, name: &str, dialect: Dialect) -> Option<Source<&str>> {
+        match (self, dialect) {
+            (Entry::Plain(cloudtrail, _), Dialect::CloudTrail) => Some(Source::At(cloudtrail)),
+            (Entry::Plain(_, sentinel), Dialect::Sentinel) => Some(Source::At(sentinel)),
+            (Entry::Plain(..), Dialect::Ecs) => Some(Source::At(name)),
+            (Entry::Derived(row), Dialect::CloudTrail) => Some(row.cloudtrail),
+            (Entry::Derived(row), Dialect::Sentinel) => Some(row.sentinel),
+            (Entry::Derived(Row { ecs: Some(source), .. }), Dialect::Ecs) => Some(*source),
+            (_, Dialect::Ecs) if !name.starts_with(OWN_PREFIX) => Some(Source::At(name)),
+            _ => None,
+        }
     }
 }
 

@@ -175,6 +175,18 @@ pub fn with_header(payload: &[u8]) -> Vec<u8> {
 /// # Errors
 /// The first thing that is wrong, in the order that the module's page states.
 pub fn decode(bytes: &[u8]) -> Result<Pack, PackError> {
+    decode_checked(bytes, true)
+}
+
+/// Reads a pack that is part of the program itself, and is damaged only if the program is: its checksum is not made again.
+///
+/// # Errors
+/// Those of [`decode`].
+pub fn decode_own(bytes: &[u8]) -> Result<Pack, PackError> {
+    decode_checked(bytes, false)
+}
+
+fn decode_checked(bytes: &[u8], ask_checksum: bool) -> Result<Pack, PackError> {
     let Some(mut rest) = bytes.strip_prefix(LABEL) else {
         let found = if bytes.is_empty() { "nothing" } else { "something else" };
         return Err(wrong(Part::Label, Expected::Words("firstseen-pack"), Found::Words(found)));
@@ -184,7 +196,7 @@ pub fn decode(bytes: &[u8]) -> Result<Pack, PackError> {
     let length = take_number(Part::Length, &mut rest)?;
     check_number(Part::Length, bytes.len().saturating_sub(HEADER) as u64, length, length, " bytes")?;
     let payload = match rest.split_first_chunk() {
-        Some((stated, payload)) if *stated == checksum(payload) => payload,
+        Some((stated, payload)) if !ask_checksum || *stated == checksum(payload) => payload,
         _ => return Err(wrong(Part::Checksum, Expected::Words("that of the payload"), Found::Words("another"))),
     };
     let pack: Pack = wire::from_bytes(payload).map_err(|wire::Mismatch { offset, expected }| {
