@@ -2,7 +2,8 @@
 //!
 //! In: nothing but the module; the records are made here, about 1.5 KB each, the sizes that CloudTrail has. Out: for each
 //! kind of record and each way to call, records a second, nanoseconds and fuel a record; the fuel of a start and of the first
-//! alert; the module's size; the guest's memory after a million calls; what a history costs in memory, on disk and to open, and how fast a baseline teaches it.
+//! alert; the module's size; the guest's memory after a million calls; what a history costs in memory, on disk and to open, and
+//! how fast a baseline teaches it.
 //! Bounds: one thread; state files are in the system's temporary directory. Not here: reading input.
 
 use std::io::{self, Write};
