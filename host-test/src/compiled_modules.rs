@@ -2,7 +2,8 @@
 //!
 //! In: the environment. Out: a directory of this user's own, made if it is not there. Bounds: what is in it is wasmtime's, which
 //! keeps what is compiled by the bytes it was compiled from, and deletes what was not used for longest when it comes to 512 MiB.
-//! What stands there is run as it is, so a directory that others may write to is not taken. Not here: compiling.
+//! What stands there is run as it is, so it is a directory that only this user can enter, inside one that only this user may write
+//! to; another is not taken. Not here: compiling.
 //!
 //! The directory is what `FIRSTSEEN_CACHE_DIR` names; else what `CACHE_DIRECTORY` names, which systemd sets for
 //! `CacheDirectory=`; else `firstseen` in `XDG_CACHE_HOME`, or in `.cache` of `HOME`. An empty `FIRSTSEEN_CACHE_DIR` says that nothing
@@ -13,9 +14,21 @@ use std::path::{Path, PathBuf};
 
 /// Says where compiled modules are kept; `None` for nowhere.
 pub fn directory() -> Option<PathBuf> {
-    let directory = named(|name| std::env::var_os(name))?;
-    (make(&directory).is_ok() && is_own(&directory)).then_some(directory)
+    inside(&named(|name| std::env::var_os(name))?)
 }
+
+/// The directory inside this one, both made if they are not there; `None` if they cannot be made, or are not this user's alone.
+fn inside(directory: &Path) -> Option<PathBuf> {
+    let compiled = directory.join("compiled");
+    let is_own = make(&compiled).is_ok() && is_own(directory, OTHERS_WRITE) && is_own(&compiled, OTHERS_ENTER);
+    is_own.then_some(compiled)
+}
+
+/// That the group or others may write to a directory.
+const OTHERS_WRITE: u32 = 0o022;
+
+/// That they may do anything with it.
+const OTHERS_ENTER: u32 = 0o077;
 
 /// The directory that these variables name; those that are not firstseen's own name one only with an absolute path.
 fn named(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
@@ -42,18 +55,18 @@ fn make(directory: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(directory)
 }
 
-/// Whether only this user may write to it: it is owned by whom this process makes files as, and neither its group nor others may.
+/// Whether it is owned by whom this process makes files as, and none of these modes is set.
 #[cfg(unix)]
-fn is_own(directory: &Path) -> bool {
+fn is_own(directory: &Path, others: u32) -> bool {
     use std::os::unix::fs::MetadataExt;
     let Ok(metadata) = std::fs::metadata(directory) else { return false };
     // Whom this process is, told by a file that it makes.
     let mine = tempfile::tempfile_in(directory).and_then(|file| file.metadata()).map(|file| file.uid());
-    metadata.is_dir() && metadata.mode() & 0o022 == 0 && mine.is_ok_and(|mine| mine == metadata.uid())
+    metadata.is_dir() && metadata.mode() & others == 0 && mine.is_ok_and(|mine| mine == metadata.uid())
 }
 
 #[cfg(not(unix))]
-fn is_own(directory: &Path) -> bool {
+fn is_own(directory: &Path, _: u32) -> bool {
     // On Windows a user's own directories are theirs alone unless somebody says otherwise.
     directory.is_dir()
 }
@@ -86,12 +99,19 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let parent = tempfile::tempdir().expect("a directory");
         let directory = parent.path().join("a").join("b");
-        make(&directory).expect("it is made");
-        assert!(is_own(&directory));
-        for (mode, taken) in [(0o755, true), (0o775, false), (0o757, false), (0o700, true)] {
-            std::fs::set_permissions(&directory, PermissionsExt::from_mode(mode)).expect("its mode is set");
-            assert_eq!(is_own(&directory), taken, "{mode:o}");
+        let set = |path: &Path, mode| {
+            std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("its mode is set");
+        };
+        let compiled = inside(&directory).expect("it is made");
+        for (mode, is_taken) in [(0o755, true), (0o775, false), (0o757, false), (0o700, true)] {
+            set(&directory, mode);
+            assert_eq!(inside(&directory).is_some(), is_taken, "{mode:o}");
         }
-        assert!(!is_own(&directory.join("missing")));
+        for (mode, is_taken) in [(0o750, false), (0o711, false), (0o700, true)] {
+            set(&compiled, mode);
+            assert_eq!(inside(&directory).is_some(), is_taken, "{mode:o}");
+        }
+        std::fs::write(parent.path().join("file"), "").expect("a file");
+        assert_eq!(inside(&parent.path().join("file")), None);
     }
 }
