@@ -7,12 +7,12 @@
 
 use std::time::{Duration, Instant};
 
-use firstseen::guest::{Entry, Generation};
+use firstseen::guest::{Answer, Entry, Generation};
 use firstseen_engine::event::fields::MAX_LEVELS;
 use proptest::prelude::*;
 use serde_json::Value;
 
-use crate::subjects::{Calls, Guest, Native, Subject, annotation, compiled, excerpt};
+use crate::subjects::{Calls, Guest, Native, Subject, annotation, compiled, excerpt, module};
 
 /// 2026-10-30T12:00:00Z.
 const ARRIVAL: i64 = 1_793_361_600_000;
@@ -537,4 +537,18 @@ fn a_new_term_does_not_hide_in_a_crowd() {
     let alerts = role_alerts(&mut pair, &again("e-3", &repeated));
     assert_eq!(alerts.len(), 1);
     assert_eq!(alerts[0]["values"], serde_json::json!(["a", "Evil"]));
+}
+
+#[test]
+fn neither_export_changes_what_the_other_answers() {
+    let mut instance = module().instantiate_captured(None).expect("it starts");
+    let mut call = |entry, record: &[u8]| instance.call(entry, b"tag", 1_793_361_600, 0, record).expect("no trap");
+    let event = event_with(r#""eventID":"1""#);
+    for _ in 0..2 {
+        assert_eq!(call(Entry::Alerts, b"{}"), Answer::Dropped);
+        assert_eq!(call(Entry::Firstseen, b"{}"), Answer::Untouched);
+        assert!(matches!(call(Entry::Firstseen, &event), Answer::Changed(_)));
+        assert!(matches!(call(Entry::Alerts, &event), Answer::Changed(_)), "it is the same event again");
+        assert_eq!(call(Entry::Firstseen, b"{}"), Answer::Untouched);
+    }
 }

@@ -24,6 +24,8 @@ struct Module {
     input: InputMemory,
     /// The filter; `None` inside, if there is none to start.
     filter: OnceCell<Option<Filter>>,
+    /// What the next call of [`firstseen`] does with records that raise no alert.
+    others: Others,
 }
 
 struct Slot(UnsafeCell<Module>);
@@ -31,14 +33,15 @@ struct Slot(UnsafeCell<Module>);
 // SAFETY: C1. No two threads call the module, so nothing in it is used by two.
 unsafe impl Sync for Slot {}
 
-static MODULE: Slot = Slot(UnsafeCell::new(Module { input: InputMemory::new(), filter: OnceCell::new() }));
+static MODULE: Slot =
+    Slot(UnsafeCell::new(Module { input: InputMemory::new(), filter: OnceCell::new(), others: Others::Pass }));
 
 impl Slot {
     /// The module's state, for the length of one call of the host's.
     #[allow(clippy::mut_from_ref)]
     fn get(&self) -> &mut Module {
-        // SAFETY: C1. Each export takes this reference once, as the first thing it does, and the imports that it calls do not
-        // call exports, so no other lives at the same time.
+        // SAFETY: C1. Each export takes this reference once, as the first thing it does, or is done with it before it calls
+        // another export, and the imports that it calls do not call exports, so no other lives at the same time.
         unsafe { &mut *self.0.get() }
     }
 }
@@ -112,20 +115,21 @@ extern "C" fn free(place: *mut u8) {
 /// The record, with its alerts if it raises any.
 #[cfg_attr(target_arch = "wasm32", unsafe(no_mangle))]
 extern "C" fn firstseen(_: *const u8, _: usize, sec: u32, nsec: u32, record: *const u8, len: usize) -> *const u8 {
-    answer(sec, nsec, record, len, Others::Pass)
+    answer(sec, nsec, record, len)
 }
 
 /// The record with its alerts if it raises any, and else nothing.
 #[cfg_attr(target_arch = "wasm32", unsafe(no_mangle))]
 extern "C" fn firstseen_alerts(
-    _: *const u8,
-    _: usize,
+    tag: *const u8,
+    tag_len: usize,
     sec: u32,
     nsec: u32,
     record: *const u8,
     len: usize,
 ) -> *const u8 {
-    answer(sec, nsec, record, len, Others::Drop)
+    MODULE.get().others = Others::Drop;
+    firstseen(tag, tag_len, sec, nsec, record, len)
 }
 
 /// How the filter is: where, until the next call, the numbers of [`status::Status`] stand, behind their count; each has 64 bits.
@@ -138,8 +142,12 @@ extern "C" fn firstseen_status() -> *const u64 {
     filter.status.as_ptr()
 }
 
-fn answer(sec: u32, nsec: u32, place: *const u8, len: usize, others: Others) -> *const u8 {
-    let Module { input, filter } = MODULE.get();
+/// A part of [`firstseen`], for a call less in an interpreter.
+#[inline(always)]
+fn answer(sec: u32, nsec: u32, place: *const u8, len: usize) -> *const u8 {
+    let Module { input, filter, others } = MODULE.get();
+    // Forgotten at once, so that no call inherits it from one that did not end.
+    let others = core::mem::replace(others, Others::Pass);
     input.called();
     let Some((record, nul_follows)) = input.written(place, len) else { return place };
     #[cfg(feature = "portable")]

@@ -42,6 +42,7 @@ impl Search for HostSearch<'_> {
 
     /// By the needle's capital letter where it has one: WAMR goes through the whole text byte by byte before each `strstr`, but
     /// not before `memchr`, and capital letters are rare in CloudTrail's keys.
+    #[inline(always)]
     fn find(&self, needle: Needle, from: usize) -> Option<usize> {
         let Some(capital) = needle.capital() else { return self.find_by_text(needle, from) };
         let mut from = from + capital.before;
@@ -93,6 +94,7 @@ impl HostSearch<'_> {
         (at < self.record.len()).then_some(at)
     }
 
+    #[inline(never)]
     fn find_by_text(&self, needle: Needle, from: usize) -> Option<usize> {
         let rest = self.record.get(from..)?;
         // SAFETY: C5. Both texts are NUL-terminated: the needle by the trait's word, the record by `new`.

@@ -184,9 +184,10 @@ const RAW_RECORD: [u8; 17] = *b"{\"eventVersion\":\"";
 
 #[derive(Debug)]
 struct Group {
+    /// Those of the ECS dialect come last.
     keys: Vec<Needle>,
-    /// Those of the ECS dialect.
-    ecs_keys: Vec<Needle>,
+    /// How many are not of the ECS dialect.
+    other_keys: usize,
     tests: Vec<Comparison>,
     first_bytes: FirstBytes,
 }
@@ -251,13 +252,18 @@ impl Prefilter {
             .into_iter()
             .map(|(at, tests)| {
                 let of = |is_ecs: bool| {
-                    let keys = ANCHORS[at].keys.iter().filter(|(_, dialects)| {
+                    let keys = ANCHORS[at].keys.iter().filter(move |(_, dialects)| {
                         dialect.is_none_or(|only| dialects.contains(&only))
                             && dialects.contains(&Dialect::Ecs) == is_ecs
                     });
-                    keys.map(|(key, _)| *key).collect()
+                    keys.map(|(key, _)| *key)
                 };
-                Group { keys: of(false), ecs_keys: of(true), first_bytes: FirstBytes::of(&tests), tests }
+                Group {
+                    keys: of(false).chain(of(true)).collect(),
+                    other_keys: of(false).count(),
+                    first_bytes: FirstBytes::of(&tests),
+                    tests,
+                }
             })
             .collect();
         prefilter
@@ -283,19 +289,21 @@ fn says_version(record: &[u8]) -> bool {
 
 impl Group {
     fn may_accept(&self, record: &impl Search, is_raw: bool) -> bool {
-        let any_behind = |key: &Needle| any_behind(record, *key, |rest| self.may_accept_behind(rest));
-        self.keys.iter().any(any_behind) || (!is_raw && self.ecs_keys.iter().any(any_behind))
+        let keys = if is_raw { self.keys.get(..self.other_keys) } else { Some(&*self.keys) };
+        let mut keys = keys.unwrap_or_default().iter();
+        keys.any(|key| any_behind(record, *key, |rest| !self.begins_otherwise(rest) && self.may_accept_behind(rest)))
+    }
+
+    /// Whether a text follows that begins as none of those that a test accepts. Most records are JSON without white space, and
+    /// most names begin with another letter than those looked for.
+    #[inline(always)]
+    fn begins_otherwise(&self, rest: &[u8]) -> bool {
+        matches!(*rest, [b'"', b':', b'"', first, ..] if first != b'\\' && !self.first_bytes.has(first))
     }
 
     /// `rest` begins behind what may be a key's last letter.
+    #[inline(never)]
     fn may_accept_behind(&self, rest: &[u8]) -> bool {
-        // Most records are JSON without white space, and most names begin with another letter than those looked for.
-        if let [b'"', b':', b'"', first, ..] = *rest
-            && first != b'\\'
-            && !self.first_bytes.has(first)
-        {
-            return false;
-        }
         let (_, rest) = split_backslashes(rest);
         let Some(rest) = rest.strip_prefix(b"\"") else { return false };
         let Some(rest) = skip_white_space(rest).strip_prefix(b":") else { return false };
@@ -335,14 +343,21 @@ fn split_backslashes(rest: &[u8]) -> (usize, &[u8]) {
 
 impl Prefilter {
     /// Whether an escape in the record may spell a part of a key.
+    #[inline(always)]
     fn hides_a_key(&self, record: &impl Search) -> bool {
-        let spells_a_letter = |rest: &[u8]| self.reads_text || matches!(rest.first(), Some(b'4'..=b'7'));
-        record.contains(b'\\') && any_behind(record, UNICODE_ESCAPE, spells_a_letter)
+        record.contains(b'\\') && self.spells_a_letter(record)
+    }
+
+    #[inline(never)]
+    fn spells_a_letter(&self, record: &impl Search) -> bool {
+        let is_letter = |rest: &[u8]| self.reads_text || matches!(rest.first(), Some(b'4'..=b'7'));
+        any_behind(record, UNICODE_ESCAPE, is_letter)
     }
 }
 
 /// Whether `decides` says so of what follows one of the places where the record holds the needle. Having seen
 /// [`MAX_PLACES`] it is taken to: a host may look at the whole rest of the record for each.
+#[inline(always)]
 fn any_behind(record: &impl Search, needle: Needle, mut decides: impl FnMut(&[u8]) -> bool) -> bool {
     let mut from = 0;
     for _ in 0..MAX_PLACES {
