@@ -7,7 +7,7 @@
 //! tests beside the printers say.
 
 use firstseen::candidates::{Candidates, fluent_bit, vrl};
-use firstseen_engine::event::{EventView, Schema, Texts};
+use firstseen_engine::event::{Events, Schema, Texts};
 use firstseen_engine::predicate;
 use firstseen_engine::rule::{Pack, compile};
 use onig::{Regex, RegexOptions, Syntax};
@@ -236,8 +236,11 @@ fn case(odd: bool) -> impl Strategy<Value = (Pack, Vec<Value>)> {
 fn matches(pack: &Pack, record: &Value) -> bool {
     let schema = Schema::new(&pack.settings, &pack.fields, [0; 16]).expect("the fields are known");
     let (record, texts) = (record.to_string(), Texts::default());
-    EventView::read(&schema, &record, &texts)
-        .is_some_and(|event| pack.rules.iter().any(|rule| predicate::matches(&rule.query, &event)))
+    let Some(mut events) = Events::read(&schema, &record, &texts) else { return false };
+    (0..events.len()).any(|number| {
+        let event = events.view(number).expect("an event");
+        pack.rules.iter().any(|rule| predicate::matches(&rule.query, &event))
+    })
 }
 
 /// What Fluent Bit's record accessor finds: text at a path, or at its first key if that is no object and no array.

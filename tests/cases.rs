@@ -86,6 +86,8 @@ struct AlertParts {
     count: Option<u64>,
     entities: Option<String>,
     details: Option<String>,
+    event: Option<String>,
+    again: Option<bool>,
     whole: Option<String>,
 }
 
@@ -96,6 +98,7 @@ struct ExpectedSuppressed {
     start: Option<String>,
     end: Option<String>,
     count: Option<u64>,
+    event: Option<String>,
 }
 
 #[test]
@@ -144,6 +147,11 @@ fn alerts() {
 }
 
 #[test]
+fn envelopes() {
+    run("envelopes");
+}
+
+#[test]
 fn every_file_is_run() {
     let mut files: Vec<String> = fs::read_dir(directory())
         .expect("tests/cases is there")
@@ -157,6 +165,7 @@ fn every_file_is_run() {
         "bases.toml",
         "conditions.toml",
         "dialects.toml",
+        "envelopes.toml",
         "fields.toml",
         "new_terms.toml",
         "settings.toml",
@@ -323,6 +332,7 @@ impl Event {
             same_text("start", &entry["start"], expected.start.as_deref())?;
             same_text("end", &entry["end"], expected.end.as_deref())?;
             same_count(&entry["count"], expected.count)?;
+            same_json("event", &entry["event"], expected.event.as_deref())?;
         }
         if let Some(expected) = &self.key {
             same("key", found.as_ref().map_or("", |(key, _)| key), expected)?;
@@ -359,6 +369,10 @@ impl AlertParts {
         same_count(&group["count"], self.count)?;
         same_json("entities", &alert["entities"], self.entities.as_deref())?;
         same_json("details", &alert["details"], self.details.as_deref())?;
+        same_json("event", &alert["event"], self.event.as_deref())?;
+        if let Some(again) = self.again {
+            same("again", &alert["again"], &if again { Value::Bool(true) } else { Value::Null })?;
+        }
         same_json("alert", alert, self.whole.as_deref())
     }
 }

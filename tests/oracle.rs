@@ -7,6 +7,7 @@
 //! Bounds: none; the history never forgets for lack of room. Not here: hostile input (the tree is read by recursion),
 //! and records that are not UTF-8, which the caller must not ask about.
 
+mod envelope;
 mod event;
 mod json;
 mod time;
@@ -66,8 +67,8 @@ struct OpenGroup {
 
 /// What suppression says to an event's alerts of one rule.
 enum Grouped {
-    /// They are raised; with the group that they open, if there is one.
-    Alert(Option<Output>),
+    /// They are raised; with the group that they open, if there is one, and whether the same event opened it before.
+    Alert(Option<(Output, bool)>),
     /// The group has alerted already.
     Suppressed(Output),
 }
@@ -81,34 +82,38 @@ impl Oracle {
     pub(crate) fn process(&mut self, record: &[u8], arrival: i64) -> Option<(String, Output)> {
         let since = *self.first_arrival.get_or_insert(whole_second(arrival));
         let root = Json::read(std::str::from_utf8(record).ok()?)?;
-        let event = Event::find(&root, &self.pack.settings)?;
-        let time = self.believed_time(&event, arrival);
-        let identity = event.identity(record);
-
         let mut alerts = Vec::new();
         let mut suppressed = Vec::new();
-        let mut longest = None;
-        for index in 0..self.pack.rules.len() {
-            let rule = self.pack.rules[index].clone();
-            if !self.matches(&rule.query, &event) {
-                continue;
-            }
-            let raised = self.new_terms(index, &rule, &event, time, &identity);
-            if raised.is_empty() {
-                continue;
-            }
-            let window = rule.new_terms.iter().map(|terms| terms.window_ms);
-            let duration = rule.suppression.iter().map(|group| group.duration_ms);
-            longest = longest.max(window.chain(duration).max());
-            let group = match self.grouped(index, &rule, &event, time, &identity) {
-                Grouped::Suppressed(entry) => {
-                    suppressed.push(entry);
+        // Whether the history covers the windows of the rules that are named, at the times of their events.
+        let mut covered: Option<bool> = None;
+        for event in envelope::events(&root, &self.pack.settings) {
+            let time = self.believed_time(&event, arrival);
+            let identity = event.identity(record);
+            for index in 0..self.pack.rules.len() {
+                let rule = self.pack.rules[index].clone();
+                if !self.matches(&rule.query, &event) {
                     continue;
                 }
-                Grouped::Alert(group) => group,
-            };
-            for new_terms in raised {
-                alerts.push(self.alert(&rule, &event, new_terms, group.clone()));
+                let raised = self.new_terms(index, &rule, &event, time, &identity);
+                if raised.is_empty() {
+                    continue;
+                }
+                let window = rule.new_terms.iter().map(|terms| terms.window_ms);
+                let duration = rule.suppression.iter().map(|group| group.duration_ms);
+                if let Some(longest) = window.chain(duration).max() {
+                    let covers = i128::from(time) - i128::from(since) >= i128::from(longest);
+                    covered = Some(covered.unwrap_or(true) && covers);
+                }
+                let group = match self.grouped(index, &rule, &event, time, &identity) {
+                    Grouped::Suppressed(entry) => {
+                        suppressed.push(entry);
+                        continue;
+                    }
+                    Grouped::Alert(group) => group,
+                };
+                for (new_terms, again) in raised {
+                    alerts.push(self.alert(&rule, &event, new_terms, again, group.clone()));
+                }
             }
         }
         if alerts.is_empty() && suppressed.is_empty() {
@@ -123,8 +128,7 @@ impl Oracle {
             object.insert("suppressed".into(), Output::Array(suppressed));
         }
         // A rule without new terms and groups asks nothing of the history.
-        if let Some(longest) = longest {
-            let covered = i128::from(time) - i128::from(since) >= i128::from(longest);
+        if let Some(covered) = covered {
             object.insert(
                 "history".into(),
                 json!({
@@ -152,15 +156,15 @@ impl Oracle {
         event: &Event,
         time: i64,
         identity: &str,
-    ) -> Vec<Option<Output>> {
+    ) -> Vec<(Option<Output>, bool)> {
         let Some(terms) = &rule.new_terms else {
-            return vec![None];
+            return vec![(None, false)];
         };
         let names: Vec<String> = terms.fields.iter().map(|field| self.name(*field)).collect();
         let sets: Vec<Vec<String>> = names.iter().map(|name| event.texts(name)).collect();
         let mut raised = Vec::new();
         for values in cartesian(&sets) {
-            if let Some(seen_before) = self.sighting(index, &values, time, terms.window_ms, identity) {
+            if let Some((seen_before, again)) = self.sighting(index, &values, time, terms.window_ms, identity) {
                 let mut object = json!({
                     "fields": names,
                     "values": values,
@@ -170,14 +174,14 @@ impl Oracle {
                 if let Some(last_seen) = seen_before {
                     object["last_seen"] = json!(rfc3339(last_seen));
                 }
-                raised.push(Some(object));
+                raised.push((Some(object), again));
             }
         }
         raised
     }
 
     /// Learns one sighting. Nothing if the tuple was known; otherwise it is new, and the inner option says when it had
-    /// been seen before.
+    /// been seen before, and the other part whether the same event said so before.
     fn sighting(
         &mut self,
         rule: usize,
@@ -185,7 +189,7 @@ impl Oracle {
         time: i64,
         window_ms: u64,
         identity: &str,
-    ) -> Option<Option<i64>> {
+    ) -> Option<(Option<i64>, bool)> {
         let Some(known) = self.tuples.iter_mut().find(|tuple| tuple.rule == rule && tuple.values == values) else {
             self.tuples.push(KnownTuple {
                 rule,
@@ -194,18 +198,18 @@ impl Oracle {
                 introduced_by: identity.to_owned(),
                 seen_before: None,
             });
-            return Some(None);
+            return Some((None, false));
         };
         if i128::from(time) - i128::from(known.last_seen) > i128::from(window_ms) {
             known.seen_before = Some(known.last_seen);
             known.introduced_by = identity.to_owned();
             known.last_seen = time;
-            return Some(known.seen_before);
+            return Some((known.seen_before, false));
         }
         if time > known.last_seen {
             known.last_seen = refreshed(time, window_ms);
         }
-        (known.introduced_by == identity).then_some(known.seen_before)
+        (known.introduced_by == identity).then_some((known.seen_before, true))
     }
 
     /// What suppression makes of the alerts that a rule would raise on an event.
@@ -219,14 +223,15 @@ impl Oracle {
             return Grouped::Alert(None);
         }
         let names: Vec<String> = suppression.group_by.iter().map(|field| self.name(*field)).collect();
-        let opened_at = |start: i64| {
-            Grouped::Alert(Some(json!({
+        let opened_at = |start: i64, again: bool| {
+            let group = json!({
                 "fields": names,
                 "terms": terms.iter().map(|values| term_json(values)).collect::<Vec<_>>(),
                 "start": rfc3339(start),
                 "end": rfc3339(start),
                 "count": 1,
-            })))
+            });
+            Grouped::Alert(Some((group, again)))
         };
         let fresh = OpenGroup {
             rule: index,
@@ -241,7 +246,7 @@ impl Oracle {
         let Some(group) = groups.find(|group| group.rule == index && group.terms == terms && group.period.is_none())
         else {
             self.groups.push(fresh);
-            return opened_at(time);
+            return opened_at(time, false);
         };
         let duration = i64::try_from(suppression.duration_ms).expect("a duration of a test");
         // An event older than the open group belongs to one gone by, of which there is one in each duration since 1970.
@@ -252,30 +257,41 @@ impl Oracle {
                 Some(group) => group,
                 None => {
                     self.groups.push(OpenGroup { period, ..fresh });
-                    return opened_at(time);
+                    return opened_at(time, false);
                 }
             }
         } else {
             group
         };
         if group.opened_by == identity {
-            opened_at(group.start)
+            opened_at(group.start, true)
         } else if time >= group.start + duration {
             *group = fresh;
-            opened_at(time)
+            opened_at(time, false)
         } else {
             group.count += 1;
             group.end = group.end.max(time);
-            Grouped::Suppressed(json!({
+            let mut entry = json!({
                 "rule_id": rule.id,
                 "start": rfc3339(group.start),
                 "end": rfc3339(group.end),
                 "count": group.count,
-            }))
+            });
+            if let Some(named) = event_json(event) {
+                entry["event"] = named;
+            }
+            Grouped::Suppressed(entry)
         }
     }
 
-    fn alert(&self, rule: &Rule, event: &Event, new_terms: Option<Output>, suppression: Option<Output>) -> Output {
+    fn alert(
+        &self,
+        rule: &Rule,
+        event: &Event,
+        new_terms: Option<Output>,
+        again: bool,
+        group: Option<(Output, bool)>,
+    ) -> Output {
         let AlertTexts { title, description, entities, details, threat } = &rule.alert;
         let mut alert = json!({
             "rule": {
@@ -302,7 +318,14 @@ impl Oracle {
         if let Some(new_terms) = new_terms {
             alert["new_terms"] = new_terms;
         }
-        if let Some(suppression) = suppression {
+        let opened_before = group.as_ref().is_some_and(|(_, again)| *again);
+        if again || opened_before {
+            alert["again"] = json!(true);
+        }
+        if let Some(named) = event_json(event) {
+            alert["event"] = named;
+        }
+        if let Some((suppression, _)) = group {
             alert["suppression"] = suppression;
         }
         let mut listed = Vec::new();
@@ -374,25 +397,33 @@ impl Oracle {
         let Some(root) = std::str::from_utf8(record).ok().and_then(Json::read) else {
             return Vec::new();
         };
-        let Some(event) = Event::find(&root, &self.pack.settings) else {
-            return Vec::new();
-        };
-        let time = self.believed_time(&event, arrival);
         let mut found = Vec::new();
-        for (index, rule) in self.pack.rules.iter().enumerate() {
-            let Some(terms) = &rule.new_terms else {
-                continue;
-            };
-            if !self.matches(&rule.query, &event) {
-                continue;
-            }
-            let sets: Vec<Vec<String>> = terms.fields.iter().map(|field| event.texts(&self.name(*field))).collect();
-            for values in cartesian(&sets) {
-                found.push((index, values, time, event.identity(record)));
+        for event in envelope::events(&root, &self.pack.settings) {
+            let time = self.believed_time(&event, arrival);
+            for (index, rule) in self.pack.rules.iter().enumerate() {
+                let Some(terms) = &rule.new_terms else {
+                    continue;
+                };
+                if !self.matches(&rule.query, &event) {
+                    continue;
+                }
+                let sets: Vec<Vec<String>> = terms.fields.iter().map(|field| event.texts(&self.name(*field))).collect();
+                for values in cartesian(&sets) {
+                    found.push((index, values, time, event.identity(record)));
+                }
             }
         }
         found
     }
+}
+
+/// Which event of its record it is, if there may be several.
+fn event_json(event: &Event) -> Option<Output> {
+    let mut object = json!({ "index": event.number? });
+    if let Some(id) = event.texts("event.id").first() {
+        object["id"] = json!(id);
+    }
+    Some(object)
 }
 
 /// The batch definition of new terms, with all events at hand: a tuple of a rule is new in an event if no matching event

@@ -103,7 +103,7 @@ fn mostly_first(n: usize) -> impl Strategy<Value = usize> {
 
 fn sketch() -> impl Strategy<Value = Sketch> {
     let first = mostly_first;
-    let says_what = (0..3_usize, first(6), first(6), first(4), first(5), 0..5_usize);
+    let says_what = (0..3_usize, first(10), first(6), first(4), first(5), 0..5_usize);
     let says_where = (0..6_usize, first(4), first(4), first(4), first(4), first(4), first(5));
     // Around the ends of windows and durations, so that some expire and some do not.
     let days = prop::sample::select(vec![0_i64, 0, 1, 2, 4, 10, 11, 25]);
@@ -144,16 +144,18 @@ impl std::fmt::Debug for Delivered {
     }
 }
 
-/// One delivery: a new event, or an earlier one again.
+/// One delivery: a new event, several in one record in one of the [`FORMS`], or an earlier one again.
 #[derive(Debug, Clone)]
 enum Delivery {
     New(Sketch),
+    Many(Vec<Sketch>, usize),
     Again(prop::sample::Index),
 }
 
 fn stream(longest: usize) -> impl Strategy<Value = Vec<Delivered>> {
     let delivery = prop_oneof![
         8 => sketch().prop_map(Delivery::New),
+        2 => (prop::collection::vec(sketch(), 1..4), 0..FORMS).prop_map(|(sketches, form)| Delivery::Many(sketches, form)),
         1 => any::<prop::sample::Index>().prop_map(Delivery::Again),
     ];
     (prop::collection::vec(delivery, 1..longest), 0..45_i64 * 1440).prop_map(|(deliveries, late)| {
@@ -161,6 +163,7 @@ fn stream(longest: usize) -> impl Strategy<Value = Vec<Delivered>> {
         for (number, delivery) in deliveries.into_iter().enumerate() {
             let record = match delivery {
                 Delivery::New(sketch) => sketch.delivered(number, late),
+                Delivery::Many(sketches, form) => many(&sketches, form, number, late),
                 Delivery::Again(_) if records.is_empty() => continue,
                 Delivery::Again(which) => which.get(&records).clone(),
             };
@@ -208,17 +211,26 @@ const AGENTS: [&str; 4] = ["aws-cli/2", "curl", "a monitor", ""];
 const ADDRESSES: [&str; 4] = ["198.51.100.7", "198.51.100.8", "AWS Internal", "2001:db8::1"];
 
 impl Sketch {
-    /// The record of the event, `late` minutes after [`BEGIN`] and in the order of its number.
-    fn delivered(&self, number: usize, late: i64) -> Delivered {
-        let mut dice = Dice(self.style);
+    /// The event, as one of its dialect.
+    fn event(&self, number: usize, dice: &mut Dice) -> Node {
         let mut event = match self.dialect {
             0 => self.cloudtrail(number),
             1 => self.ecs(number),
             _ => self.sentinel(number),
         };
         if self.style != 0 {
-            event.disturb(&mut dice);
+            event.disturb(dice);
+            if dice.one_in(4) {
+                event.text_inside(dice);
+            }
         }
+        event
+    }
+
+    /// The record of the event, `late` minutes after [`BEGIN`] and in the order of its number.
+    fn delivered(&self, number: usize, late: i64) -> Delivered {
+        let mut dice = Dice(self.style);
+        let event = self.event(number, &mut dice);
         let organization = self.organization();
         let mut record = event;
         // Where enrichment writes is independent of where the event stands.
@@ -230,9 +242,17 @@ impl Sketch {
             0..=2 => record,
             3 => Node::Object(vec![("detail".into(), record), ("source".into(), text("aws.sts"))]),
             4 => nested("log.event", record),
+            5 => nested("log.event", Node::Text(record.written(&mut dice, self.style != 0))),
+            6 => Node::Object(vec![("event".into(), record), ("sourcetype".into(), text("aws:cloudtrail"))]),
+            7 => nested("message", Node::Text(record.written(&mut dice, self.style != 0))),
+            8 => {
+                let inner = Node::Object(vec![("detail".into(), record)]).written(&mut dice, self.style != 0);
+                let notification = nested("Message", Node::Text(inner)).written(&mut dice, self.style != 0);
+                nested("Body", Node::Text(notification))
+            }
             _ => {
-                let inner = record.written(&mut dice, self.style != 0);
-                nested("log.event", Node::Text(inner))
+                let inner = Node::Text(record.written(&mut dice, self.style != 0));
+                nested("log.event", Node::Text(inner.written(&mut dice, self.style != 0)))
             }
         };
         if !enriched_before {
@@ -399,6 +419,67 @@ impl Sketch {
     }
 }
 
+/// How many ways there are to put several events into one record.
+const FORMS: usize = 9;
+
+/// One record of several events, each with what enrichment knows of it.
+fn many(sketches: &[Sketch], form: usize, number: usize, late: i64) -> Delivered {
+    let style = sketches[0].style;
+    let is_odd = style != 0;
+    let mut dice = Dice(style);
+    let mut events = Vec::new();
+    for (at, sketch) in sketches.iter().enumerate() {
+        let mut event = sketch.event(number * 10 + at, &mut dice);
+        event.add(sketch.organization());
+        events.push(event);
+    }
+    let object = |members: Vec<(&str, Node)>| {
+        Node::Object(members.into_iter().map(|(key, node)| (key.to_owned(), node)).collect())
+    };
+    let written: Vec<String> = events.iter().map(|event| event.written(&mut dice, is_odd)).collect();
+    let texts = || written.iter().map(|event| text(event));
+    let list = |key: &str, of: &dyn Fn(Node) -> Node| Node::Array(texts().map(|text| object(vec![(key, of(text))])).collect());
+    let mut record = match form {
+        0 => object(vec![("bucket", text("b")), ("Records", Node::Array(events)), ("timestamp", text("2026-10-01"))]),
+        1 => object(vec![("records", Node::Array(events))]),
+        2 => object(vec![("messageType", text("DATA_MESSAGE")), ("logEvents", list("message", &|text| text))]),
+        3 => object(vec![("records", list("data", &|node| match node {
+            Node::Text(event) => text(&base64(&event)),
+            other => other,
+        }))]),
+        4 => object(vec![("Events", list("CloudTrailEvent", &|text| text))]),
+        5 => {
+            let file = object(vec![("Records", Node::Array(events))]).written(&mut dice, is_odd);
+            object(vec![("Type", text("Notification")), ("Message", text(&file))])
+        }
+        6 => object(vec![("message", text(&written.join("\n")))]),
+        7 => {
+            let of = |text: Node| Node::Object(vec![("Message".to_owned(), text)]);
+            let bodies = texts().map(|event| object(vec![("body", text(&of(event).written(&mut Dice(style), is_odd)))]));
+            object(vec![("Records", Node::Array(bodies.collect()))])
+        }
+        _ => nested("log.event", Node::Array(events)),
+    };
+    if is_odd {
+        record.shuffle(&mut dice);
+    }
+    let written = record.written(&mut dice, is_odd);
+    Delivered { record: written.into_bytes(), arrival: BEGIN + late * MINUTE + number as i64 * 1500 }
+}
+
+fn base64(text: &str) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::new();
+    for group in text.as_bytes().chunks(3) {
+        let word = (0..3).fold(0, |word, at| word << 8 | u32::from(group.get(at).copied().unwrap_or(0)));
+        for digit in 0..4 {
+            let value = (word >> (18 - 6 * digit) & 63) as usize;
+            out.push(if digit <= group.len() { char::from(DIGITS[value]) } else { '=' });
+        }
+    }
+    out
+}
+
 /// JSON to be written in one of many ways.
 #[derive(Debug, Clone)]
 enum Node {
@@ -437,6 +518,22 @@ impl Node {
                 (_, node) => mine.push((key, node)),
             }
         }
+    }
+
+    /// Writes one of the objects inside as JSON text.
+    fn text_inside(&mut self, dice: &mut Dice) {
+        let Node::Object(members) = self else { return };
+        let objects = members.iter_mut().filter(|(_, node)| matches!(node, Node::Object(_)));
+        let mut objects: Vec<&mut Node> = objects.map(|(_, node)| node).collect();
+        if objects.is_empty() {
+            return;
+        }
+        let which = dice.below(objects.len() as u64) as usize;
+        if dice.one_in(3) {
+            objects[which].text_inside(dice);
+        }
+        let written = objects[which].written(dice, true);
+        *objects[which] = Node::Text(written);
     }
 
     /// Repeats keys, with the same or another value, divides objects in two, and adds keys that mean nothing.

@@ -2,7 +2,9 @@
 //!
 //! In: a record with a NUL behind it. Out: places in it. Not here: what is searched for (the engine's prefilter).
 
-use firstseen_engine::prefilter::{Needle, Search};
+use core::cell::Cell;
+
+use firstseen_engine::prefilter::{Needle, PortableSearch, Search};
 use firstseen_engine::words::is_ascii;
 
 #[cfg_attr(target_arch = "wasm32", link(wasm_import_module = "env"))]
@@ -26,12 +28,14 @@ pub(crate) fn call_each_import() {
 /// A record with a NUL behind it.
 pub(crate) struct HostSearch<'a> {
     record: &'a [u8],
+    /// How often the whole rest of the record may still be searched for a needle that has a capital letter.
+    whole_searches: Cell<u8>,
 }
 
 impl<'a> HostSearch<'a> {
     /// The record, if `nul_follows` it.
     pub(crate) fn new(record: &'a [u8], nul_follows: bool) -> Option<HostSearch<'a>> {
-        nul_follows.then_some(HostSearch { record })
+        nul_follows.then_some(HostSearch { record, whole_searches: Cell::new(WHOLE_SEARCHES) })
     }
 }
 
@@ -57,7 +61,7 @@ impl Search for HostSearch<'_> {
             }
             from = at + 1;
         }
-        self.find_by_text(needle, from - capital.before)
+        self.find_among_capitals(needle, from - capital.before)
     }
 
     fn contains(&self, byte: u8) -> bool {
@@ -82,6 +86,10 @@ fn utf8(bytes: &[u8]) -> Option<&str> {
 /// How many capital letters are looked at before the search goes on by the whole needle.
 const CAPITALS: usize = 16;
 
+/// How often the host searches the whole rest of a record that has so many capital letters. From then on the search is the
+/// module's own, whose time grows with the distance only.
+const WHOLE_SEARCHES: u8 = 4;
+
 impl HostSearch<'_> {
     /// Where the byte is, at or after `from`.
     #[inline(always)]
@@ -92,6 +100,17 @@ impl HostSearch<'_> {
         // A null pointer is a place outside of the record, and that is none.
         let at = (found as usize).wrapping_sub(self.record.as_ptr() as usize);
         (at < self.record.len()).then_some(at)
+    }
+
+    #[inline(never)]
+    fn find_among_capitals(&self, needle: Needle, from: usize) -> Option<usize> {
+        match self.whole_searches.get().checked_sub(1) {
+            Some(left) => {
+                self.whole_searches.set(left);
+                self.find_by_text(needle, from)
+            }
+            None => PortableSearch(self.record).find(needle, from),
+        }
     }
 
     #[inline(never)]

@@ -1,18 +1,15 @@
-//! The event: which part of the record it is, and where each field stands in it.
+//! The event: where each field stands in it.
 //!
-//! In: a record's tree and the settings. Out: the values of a field, by name. Written from the mapping pages anew, not from the
+//! In: the tree of an event, and what is around it. Out: the values of a field, by name. Written from the mapping pages anew, not from the
 //! engine's table. Not here: queries, history.
 
 use std::net::IpAddr;
 
-use firstseen_engine::rule::{Dialect, Settings};
+use firstseen_engine::rule::Dialect;
 
 use super::json::{Json, Kind, compact};
 use super::time::read_time;
 use super::value::{Value, ValueKind};
-
-/// How many envelopes may stand inside each other: `detail` under the configured key.
-const DEEPEST_SCOPE: usize = 2;
 
 /// A CloudTrail event inside a record.
 pub(crate) struct Event {
@@ -21,35 +18,13 @@ pub(crate) struct Event {
     pub(crate) around: Vec<Json>,
     pub(crate) dialect: Dialect,
     pub(crate) as_organization_key: Option<String>,
+    /// Whether it, or what is around it, stands in a list.
+    pub(crate) is_listed: bool,
+    /// Its number among the record's events, if it is one of several or stands in a list.
+    pub(crate) number: Option<usize>,
 }
 
 impl Event {
-    /// The deepest scope that holds an event: the root, what is in `detail` or the configured key, what is in those again.
-    pub(crate) fn find(root: &Json, settings: &Settings) -> Option<Event> {
-        if !matches!(root.kind, Kind::Object(_)) {
-            return None;
-        }
-        let says_version = settings.dialect.is_none() && !root.values_at("eventVersion").is_empty();
-        let mut scopes = vec![root.clone()];
-        for depth in 1..=DEEPEST_SCOPE {
-            scopes.push(scopes[depth - 1].inside_envelopes(settings.event_root.as_deref()));
-        }
-        while let Some(scope) = scopes.pop() {
-            if let Some(dialect) = dialect_of(&scope, settings.dialect)
-                && !(says_version && dialect == Dialect::Ecs)
-            {
-                let around = scopes.into_iter().rev().collect();
-                return Some(Event {
-                    scope,
-                    around,
-                    dialect,
-                    as_organization_key: settings.as_organization_key.clone(),
-                });
-            }
-        }
-        None
-    }
-
     /// When it happened, or when it arrived if it does not say so legibly.
     pub(crate) fn time(&self, arrival: i64) -> i64 {
         let path = match self.dialect {
@@ -76,6 +51,7 @@ impl Event {
     pub(crate) fn identity(&self, record: &[u8]) -> String {
         match self.texts("event.id").first() {
             Some(id) => format!("id {id}"),
+            None if self.number.is_some() => format!("bytes {}", self.scope.raw),
             None => format!("bytes {}", String::from_utf8_lossy(record)),
         }
     }
@@ -388,7 +364,10 @@ pub(crate) fn dialect_of(scope: &Json, only: Option<Dialect>) -> Option<Dialect>
         datasets.extend(scope.values_at("data_stream.dataset"));
         match datasets.is_empty() {
             true => has("event.provider") && has("event.action"),
-            false => datasets.iter().any(|value| value.text == "aws.cloudtrail"),
+            false => {
+                datasets.iter().any(|value| value.text == "aws.cloudtrail")
+                    && (has("event.provider") || has("event.action"))
+            }
         }
     };
     let found = if has("eventSource") && has("eventName") {

@@ -73,25 +73,43 @@ impl Json {
         }
     }
 
-    /// Everything that stands at a dotted path, its levels nested, joined by dots in one key, or a mix.
+    /// Everything that stands at a dotted path, its levels nested, joined by dots in one key, or a mix. What is in an object that is
+    /// written as JSON text comes behind the rest.
     pub(crate) fn at(&self, path: &str) -> Vec<Json> {
-        if path.is_empty() {
-            return vec![self.clone()];
+        let mut found = Vec::new();
+        let mut texts = vec![(self.clone(), path.to_owned())];
+        let mut next = 0;
+        while let Some((text, path)) = texts.get(next).cloned() {
+            for object in text.objects() {
+                object.walk(&path, &mut found, &mut texts);
+            }
+            next += 1;
         }
+        found
+    }
+
+    fn walk(&self, path: &str, found: &mut Vec<Json>, texts: &mut Vec<(Json, String)>) {
+        for (key, value) in self.members() {
+            if key == path {
+                found.push(value.clone());
+            } else if let Some(rest) = path.strip_prefix(key.as_str()).and_then(|rest| rest.strip_prefix('.')) {
+                match value.kind {
+                    Kind::Text(_) => texts.push((value.clone(), rest.to_owned())),
+                    _ => value.objects().iter().for_each(|object| object.walk(rest, found, texts)),
+                }
+            }
+        }
+    }
+
+    /// The object that this is, or the objects in this array, or in the JSON text that this is.
+    pub(crate) fn objects(&self) -> Vec<Json> {
         match &self.kind {
-            Kind::Array(items) => items.iter().flat_map(|item| item.at(path)).collect(),
-            Kind::Object(members) => members
-                .iter()
-                .flat_map(|(key, value)| {
-                    if key == path {
-                        value.at("")
-                    } else if let Some(rest) = path.strip_prefix(key.as_str()).and_then(|rest| rest.strip_prefix('.')) {
-                        value.at(rest)
-                    } else {
-                        Vec::new()
-                    }
-                })
-                .collect(),
+            Kind::Object(_) => vec![self.clone()],
+            Kind::Array(items) => items.iter().filter(|item| matches!(item.kind, Kind::Object(_))).cloned().collect(),
+            Kind::Text(text) => match Json::read(text) {
+                Some(json) if matches!(json.kind, Kind::Object(_) | Kind::Array(_)) => json.objects(),
+                _ => Vec::new(),
+            },
             _ => Vec::new(),
         }
     }
@@ -119,23 +137,6 @@ impl Json {
             Kind::Array(items) => Some(items),
             _ => None,
         })
-    }
-
-    /// The members of all objects under `detail` and under the configured key, there as JSON text as well.
-    pub(crate) fn inside_envelopes(&self, event_root: Option<&str>) -> Json {
-        let mut members = Vec::new();
-        for inner in self.at("detail") {
-            members.extend_from_slice(inner.members());
-        }
-        for inner in event_root.map_or(Vec::new(), |key| self.at(key)) {
-            match &inner.kind {
-                Kind::Text(text) => {
-                    members.extend(Json::read(text).iter().flat_map(|json| json.members().to_vec()));
-                }
-                _ => members.extend_from_slice(inner.members()),
-            }
-        }
-        Json { raw: String::new(), kind: Kind::Object(members) }
     }
 }
 

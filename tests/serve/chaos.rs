@@ -50,7 +50,11 @@ fn arrived(receiver: &Receiver, arrived: &mut Arrived) {
             let id = line[id..].split(|byte| *byte == b'"').next().expect("its end");
             let alerts = memchr::memmem::find(line, b"\"firstseen\":").map(|_| {
                 let record: serde_json::Value = serde_json::from_slice(line).expect("a record");
-                record["firstseen"]["alerts"].clone()
+                let mut alerts = record["firstseen"]["alerts"].clone();
+                // That it was delivered before is the only difference.
+                let listed = alerts.as_array_mut().into_iter().flatten();
+                listed.filter_map(serde_json::Value::as_object_mut).for_each(|alert| drop(alert.remove("again")));
+                alerts
             });
             arrived.entry(String::from_utf8_lossy(id).into_owned()).or_default().push(alerts);
         }

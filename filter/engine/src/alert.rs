@@ -2,7 +2,8 @@
 //!
 //! In: what the rules found in an event. Out: the record with one more top-level key, in the shape that DESIGN.md
 //! shows; the rest of the record stays as it came. What is the same in every alert of a rule is rendered once, for its
-//! first alert, and what is the same in all its alerts on one event, once for that event. Bounds: a text is shown up to
+//! first alert, and what is the same in all its alerts on one event, once for that event. An alert on one of several events in a
+//! record names that event. Bounds: a text is shown up to
 //! [`MAX_SHOWN`] bytes, and one event carries [`MAX_ALERTS`] alerts of a rule, so that what is written stays small beside a
 //! record that is large. Not here: whether to alert.
 
@@ -13,7 +14,7 @@ use core::ops::Range;
 
 use crate::decimal::decimal;
 use crate::event::timestamp::{self, Millis};
-use crate::event::{EventView, json};
+use crate::event::{EventView, Events, json};
 use crate::new_terms::Reason;
 use crate::new_terms::history::entry::{Seconds, millis};
 use crate::new_terms::history::{History, OwnerNumber};
@@ -25,6 +26,10 @@ const MAX_SHOWN: usize = 2048;
 
 /// How many alerts of one rule an event carries; the last says how many more there would be.
 pub(crate) const MAX_ALERTS: usize = 32;
+
+/// How many alerts a record carries at least before events behind those are not examined any more: what is written must fit in
+/// the host's memory. A record of one event has no more than its rules make.
+pub(crate) const MAX_RECORD_ALERTS: usize = 4096;
 
 /// What an alert shows of a text.
 pub(crate) fn shown(text: &str) -> Cow<'_, str> {
@@ -180,6 +185,8 @@ fn severity(severity: Severity) -> &'static str {
 /// A rule's alerts on one event.
 #[derive(Debug)]
 pub(crate) struct Finding<'r> {
+    /// The number of the event among the record's.
+    pub(crate) event: usize,
     pub(crate) frame: &'r Frame,
     /// One for each alert; of a rule without new terms, one that says nothing.
     pub(crate) alerts: Vec<Option<NewTuple>>,
@@ -195,6 +202,8 @@ pub(crate) struct NewTuple {
     /// Its terms, as alerts show them.
     pub(crate) values: Vec<String>,
     pub(crate) reason: Reason,
+    /// Whether this event was delivered before, and alerted for the same reason.
+    pub(crate) again: bool,
 }
 
 /// A suppression group.
@@ -203,11 +212,15 @@ pub(crate) struct Group {
     /// The values of each field, as alerts show them.
     pub(crate) terms: Vec<Vec<String>>,
     pub(crate) start: Millis,
+    /// Whether this event was delivered before, and opened the group then.
+    pub(crate) again: bool,
 }
 
 /// A rule that matched, but whose group has alerted already.
 #[derive(Debug)]
 pub(crate) struct Suppressed<'r> {
+    /// The number of the event among the record's.
+    pub(crate) event: usize,
     pub(crate) rule: &'r Rule,
     pub(crate) start: Millis,
     pub(crate) end: Millis,
@@ -269,12 +282,15 @@ impl HistoryState {
     }
 }
 
-/// Writes the record with its alerts to `out`. `record` is a JSON object with at least one member.
+/// Writes the record with its alerts to `out`. `record` is a JSON object with at least one member; `examined` is how many of its
+/// events were examined.
+#[expect(clippy::too_many_arguments, reason = "each is a part of what is written")]
 pub(crate) fn annotate(
     out: &mut Vec<u8>,
     record: &[u8],
     key: &str,
-    event: &EventView<'_>,
+    events: &mut Events<'_>,
+    examined: usize,
     findings: &[Finding<'_>],
     suppressed: &[Suppressed<'_>],
     history: HistoryState,
@@ -290,13 +306,24 @@ pub(crate) fn annotate(
         object.member("alerts", |out| {
             out.push(b'[');
             for (at, finding) in findings.iter().enumerate() {
-                write_alerts(out, at == 0, finding, event);
+                if let Some(event) = events.view(finding.event) {
+                    write_alerts(out, at == 0, finding, &event);
+                }
             }
             out.push(b']');
         });
     }
     if !suppressed.is_empty() {
-        object.member("suppressed", |out| array(out, suppressed, write_suppressed));
+        object.member("suppressed", |out| {
+            array(out, suppressed, |out, suppressed| {
+                if let Some(event) = events.view(suppressed.event) {
+                    write_suppressed(out, suppressed, &event);
+                }
+            });
+        });
+    }
+    if examined < events.len() {
+        object.number("unexamined", u32::try_from(events.len() - examined).unwrap_or(u32::MAX));
     }
     if history.since != 0 {
         object.member("history", |out| history.write(out));
@@ -314,7 +341,7 @@ fn write_alerts(out: &mut Vec<u8>, mut is_first: bool, finding: &Finding<'_>, ev
         }
         // What is the same in the event's alerts is written for the first, and copied for the others.
         write_again(out, &mut head, |out| write_pieces(out, &frame.head, event));
-        if let Some(NewTuple { values, reason }) = new {
+        if let Some(NewTuple { values, reason, .. }) = new {
             out.extend_from_slice(b",\"new_terms\":{");
             let mut object = Object::new(out);
             object.rendered(&frame.new_terms).list("values", values);
@@ -330,6 +357,9 @@ fn write_alerts(out: &mut Vec<u8>, mut is_first: bool, finding: &Finding<'_>, ev
                 object.number("omitted", u32::try_from(*omitted).unwrap_or(u32::MAX));
             }
             object.end();
+        }
+        if new.as_ref().is_some_and(|new| new.again) || opened.as_ref().is_some_and(|opened| opened.again) {
+            out.extend_from_slice(b",\"again\":true");
         }
         write_again(out, &mut tail, |out| write_tail(out, frame, event, opened.as_ref()));
     }
@@ -359,7 +389,11 @@ fn write_pieces(out: &mut Vec<u8>, pieces: &[Piece], event: &EventView<'_>) {
 
 /// Whom and what it is about, and the end of the alert.
 fn write_tail(out: &mut Vec<u8>, frame: &Frame, event: &EventView<'_>, opened: Option<&Group>) {
-    if let Some(Group { terms, start }) = opened {
+    if let Some(number) = event.number() {
+        out.extend_from_slice(b",\"event\":");
+        write_event(out, number, event);
+    }
+    if let Some(Group { terms, start, .. }) = opened {
         out.extend_from_slice(b",\"suppression\":{");
         let mut object = Object::new(out);
         let start = timestamp::format(*start);
@@ -397,9 +431,22 @@ fn write_values(out: &mut Vec<u8>, values: &Vec<String>) {
     }
 }
 
-fn write_suppressed(out: &mut Vec<u8>, suppressed: &Suppressed<'_>) {
+/// Which event of its record it is.
+fn write_event(out: &mut Vec<u8>, number: usize, event: &EventView<'_>) {
+    let mut object = Object::begin(out);
+    object.number("index", u32::try_from(number).unwrap_or(u32::MAX));
+    if let Some(id) = event.event_id() {
+        object.text("id", &shown(&id));
+    }
+    object.end();
+}
+
+fn write_suppressed(out: &mut Vec<u8>, suppressed: &Suppressed<'_>, event: &EventView<'_>) {
     let mut object = Object::begin(out);
     object.text("rule_id", &suppressed.rule.id);
+    if let Some(number) = event.number() {
+        object.member("event", |out| write_event(out, number, event));
+    }
     object.text("start", &timestamp::format(suppressed.start)).text("end", &timestamp::format(suppressed.end));
     object.number("count", suppressed.count);
     object.end();

@@ -11,11 +11,11 @@ use alloc::vec::Vec;
 use core::cell::OnceCell;
 use core::ops::Range;
 
-use crate::alert::{self, Finding, Frame, Group, HistoryState, MAX_ALERTS, NewTuple, Suppressed};
+use crate::alert::{self, Finding, Frame, Group, HistoryState, MAX_ALERTS, MAX_RECORD_ALERTS, NewTuple, Suppressed};
 use crate::enrichment::Enrichment;
 use crate::event::fields::AS_ORGANIZATION;
 use crate::event::timestamp::Millis;
-use crate::event::{EventView, Schema, Texts, UnknownField, output_key};
+use crate::event::{EventView, Events, Schema, Texts, UnknownField, output_key};
 use crate::journal::keeper::Keeper;
 use crate::new_terms::fingerprint::{EventHash, Fingerprint, Key};
 use crate::new_terms::history::entry::{Entry, Seconds, millis, seconds, whole_seconds};
@@ -23,7 +23,8 @@ use crate::new_terms::history::owner::{Purpose, Standing};
 use crate::new_terms::history::{GroupSighting, History, OwnerNumber};
 use crate::new_terms::{Reason, Sighting, TermTuples};
 use crate::predicate;
-use crate::prefilter::{self, PortableSearch, Prefilter, Search};
+use crate::prefilter::{self, Look, PortableSearch, Prefilter, Search};
+use crate::recognition::Recognition;
 use crate::rule::{FieldRef, MissingFields, NewTerms, Pack, Rule, Settings, Suppression, Warming};
 use crate::status::Status;
 use crate::storage::Storage;
@@ -49,6 +50,7 @@ pub struct Engine {
     /// The field of the AS organisation, if a rule asks for it.
     organization: Option<FieldRef>,
     enrichment: Enrichment,
+    recognition: Recognition,
     /// The groups of events that were learned from, to be learned in the order of time.
     learned_groups: Vec<(Seconds, OwnerNumber, Fingerprint)>,
     max_clock_skew: Millis,
@@ -85,17 +87,21 @@ pub enum Outcome {
     },
 }
 
-/// What the rules have to say about one event.
+/// What the rules have to say about the events of one record.
 #[derive(Default)]
 struct Findings<'r> {
     alerting: Vec<Finding<'r>>,
     suppressed: Vec<Suppressed<'r>>,
+    /// How many alerts those are.
+    alerts: usize,
     history: HistoryState,
 }
 
 /// An event, and how the history knows it.
 struct Occurrence<'e> {
     event: &'e EventView<'e>,
+    /// Its number among the record's events.
+    number: usize,
     /// The second of the event, as far as its arrival lets it be believed.
     at: Seconds,
     hash: EventHash,
@@ -192,6 +198,7 @@ impl Engine {
             settled: 0..0,
             organization: organization.filter(|_| loaded_asks),
             enrichment,
+            recognition: Recognition::default(),
             learned_groups: Vec::new(),
             max_clock_skew,
         })
@@ -212,18 +219,23 @@ impl Engine {
             storage_failures: self.keeper.as_ref().map_or(0, Keeper::failures),
             organization_asked: self.enrichment.asked,
             organization_lacking: self.enrichment.lacking,
+            candidates_without_event: self.recognition.candidates_without_event,
         }
     }
 
-    /// What people are to be told of the history's file or of enrichment, once; there may be more than one such thing.
+    /// What people are to be told of the history's file, of enrichment or of records without events, once; there may be more
+    /// than one such thing.
     pub fn take_notice(&mut self) -> Option<String> {
-        self.keeper.as_mut().and_then(Keeper::take_notice).or_else(|| self.enrichment.take_notice())
+        let notice = self.keeper.as_mut().and_then(Keeper::take_notice).or_else(|| self.enrichment.take_notice());
+        notice.or_else(|| self.recognition.take_notice())
     }
 
     /// Whether there is something that [`Engine::take_notice`] gives.
     #[inline]
     pub fn has_notice(&self) -> bool {
-        self.keeper.as_ref().is_some_and(Keeper::has_notice) || self.enrichment.has_notice()
+        self.keeper.as_ref().is_some_and(Keeper::has_notice)
+            || self.enrichment.has_notice()
+            || self.recognition.has_notice()
     }
 
     /// Takes a record that arrived at a time, or at 0 if nobody knows; writes it with its alerts to `out`, if it raises any.
@@ -234,10 +246,12 @@ impl Engine {
     /// The same, with the host's way of searching the record.
     pub fn process_searched(&mut self, record: &impl Search, arrival: Millis, out: &mut Vec<u8>) -> Outcome {
         self.begin(arrival);
-        if !self.prefilter.is_candidate(record) {
-            return Outcome::Untouched;
+        match self.prefilter.look(record) {
+            Look::Candidate => return self.process_candidate(record.bytes(), &readable(record), arrival, out),
+            Look::Key => self.recognition.key_found(),
+            Look::Nothing => self.recognition.no_key(seconds(arrival)),
         }
-        self.process_candidate(record.bytes(), &readable(record), arrival, out)
+        Outcome::Untouched
     }
 
     /// The same for a record that the prefilter is not asked about.
@@ -250,40 +264,45 @@ impl Engine {
     fn process_candidate(&mut self, record: &[u8], readable: &str, arrival: Millis, out: &mut Vec<u8>) -> Outcome {
         let texts = Texts::default();
         let schema = schema(&self.schema, &self.settings, &self.fields, &self.history);
-        let event = schema.and_then(|schema| EventView::read(schema, readable, &texts));
-        let Some(event) = event else { return Outcome::Untouched };
-        let Matching { rules: matching, asks_organization } = matching(&self.rules, self.organization, &event);
-        if asks_organization {
-            note_enrichment(&mut self.enrichment, &mut self.history, &event, arrival);
-            // An hour may have begun.
-            self.settled = 0..0;
-        }
-        if matching.is_empty() {
-            self.commit(arrival);
+        let Some(mut events) = schema.and_then(|schema| Events::read(schema, readable, &texts)) else {
+            self.recognition.no_event(seconds(arrival));
             return Outcome::Untouched;
-        }
-        let occurrence = occurrence(&event, record, arrival, self.max_clock_skew, &self.history);
-        if self.begun_at == 0 {
-            self.history.begin(occurrence.at);
-        }
-
+        };
+        self.recognition.event_found();
         let mut findings = Findings::default();
-        for loaded in matching {
-            findings.add(&mut self.history, loaded, &occurrence, self.settings.warming, &self.fields);
+        let mut is_matched = false;
+        let mut examined = 0;
+        while examined < events.len() && findings.alerts < MAX_RECORD_ALERTS {
+            let Some(event) = events.view(examined) else { break };
+            let Matching { rules: matching, asks_organization } = matching(&self.rules, self.organization, &event);
+            if asks_organization {
+                note_enrichment(&mut self.enrichment, &mut self.history, &event, arrival);
+                // An hour may have begun.
+                self.settled = 0..0;
+            }
+            is_matched |= asks_organization || !matching.is_empty();
+            if !matching.is_empty() {
+                let occurrence = occurrence(&event, examined, record, arrival, self.max_clock_skew, &self.history);
+                if self.begun_at == 0 {
+                    self.history.begin(occurrence.at);
+                }
+                for loaded in matching {
+                    findings.add(&mut self.history, loaded, &occurrence, self.settings.warming, &self.fields);
+                }
+            }
+            examined += 1;
         }
-        let Findings { alerting, suppressed, history: mut state } = findings;
-        if let Some(keeper) = &mut self.keeper {
-            keeper.commit(&mut self.history, seconds(arrival));
-            state.durable = keeper.is_durable();
-        } else {
-            self.history.forget_changes();
+        if is_matched {
+            commit(&mut self.keeper, &mut self.history, arrival);
         }
+        let Findings { alerting, suppressed, alerts, history: mut state } = findings;
         if alerting.is_empty() && suppressed.is_empty() {
             return Outcome::Untouched;
         }
-        let key = output_key(&self.settings.output_key, event.output_keys_taken() + 1);
-        alert::annotate(out, record, &key, &event, &alerting, &suppressed, state);
-        Outcome::Annotated { alerts: alerting.iter().map(|finding| finding.alerts.len()).sum() }
+        state.durable = self.keeper.as_ref().is_some_and(Keeper::is_durable);
+        let key = output_key(&self.settings.output_key, events.output_keys_taken() + 1);
+        alert::annotate(out, record, &key, &mut events, examined, &alerting, &suppressed, state);
+        Outcome::Annotated { alerts }
     }
 
     /// The history begins with the first record whose arrival is known, or an earlier one, should the first one's have been in
@@ -299,23 +318,16 @@ impl Engine {
         let at = seconds(arrival).max(1);
         if let Some(hour) = self.enrichment.end(at) {
             self.history.set_enrichment(hour);
-            self.commit(arrival);
+            commit(&mut self.keeper, &mut self.history, arrival);
         }
         if self.begun_at == 0 || at < self.begun_at {
             self.begun_at = at;
             self.history.begin(at);
-            self.commit(arrival);
+            commit(&mut self.keeper, &mut self.history, arrival);
         }
         self.settled = millis(self.begun_at)..self.enrichment.ends_at().map_or(Millis::MAX, millis);
     }
 
-    /// Writes what has changed in the history, if it is kept.
-    fn commit(&mut self, arrival: Millis) {
-        match &mut self.keeper {
-            Some(keeper) => keeper.commit(&mut self.history, seconds(arrival)),
-            None => self.history.forget_changes(),
-        }
-    }
 
     /// Learns from a record of the past without alerting: what a live filter would have known after it. `now` is the time of
     /// learning; an event that does not say when it was, or is dated later than that by more than the permitted skew,
@@ -328,26 +340,28 @@ impl Engine {
         let record = record.bytes();
         let texts = Texts::default();
         let schema = schema(&self.schema, &self.settings, &self.fields, &self.history);
-        let event = schema.and_then(|schema| EventView::read(schema, &readable, &texts));
-        let Some(event) = event else { return };
-        let matching = matching(&self.rules, None, &event).rules;
+        let Some(mut events) = schema.and_then(|schema| Events::read(schema, &readable, &texts)) else { return };
         let latest = now.saturating_add(self.max_clock_skew);
-        if matching.is_empty() || event.event_time().is_none_or(|time| time > latest) {
-            return;
-        }
-        let Occurrence { at, .. } = occurrence(&event, record, now, self.max_clock_skew, &self.history);
         let key = self.history.key();
-        for LoadedRule { rule, tuples, groups, .. } in matching {
-            if let (Some(new_terms), Some(owned)) = (&rule.new_terms, tuples) {
-                for tuple in TermTuples::of(&new_terms.fields, &event, key).each() {
-                    let print = key.tuple(owned.print, tuple.iter().map(|term| term.print));
-                    self.history.learn(owned.number, print, at);
-                }
+        for number in 0..events.len() {
+            let Some(event) = events.view(number) else { break };
+            let matching = matching(&self.rules, None, &event).rules;
+            if matching.is_empty() || event.event_time().is_none_or(|time| time > latest) {
+                continue;
             }
-            if let (Some(suppression), Some(owned)) = (&rule.suppression, groups)
-                && let Some(terms) = group_terms(suppression, &event)
-            {
-                self.learned_groups.push((at, owned.number, group_print(key, *owned, &terms)));
+            let Occurrence { at, .. } = occurrence(&event, number, record, now, self.max_clock_skew, &self.history);
+            for LoadedRule { rule, tuples, groups, .. } in matching {
+                if let (Some(new_terms), Some(owned)) = (&rule.new_terms, tuples) {
+                    for tuple in TermTuples::of(&new_terms.fields, &event, key).each() {
+                        let print = key.tuple(owned.print, tuple.iter().map(|term| term.print));
+                        self.history.learn(owned.number, print, at);
+                    }
+                }
+                if let (Some(suppression), Some(owned)) = (&rule.suppression, groups)
+                    && let Some(terms) = group_terms(suppression, &event)
+                {
+                    self.learned_groups.push((at, owned.number, group_print(key, *owned, &terms)));
+                }
             }
         }
         self.history.forget_changes();
@@ -374,11 +388,20 @@ impl Engine {
         let searched = PortableSearch(record);
         let readable = readable(&searched);
         let schema = schema(&self.schema, &self.settings, &self.fields, &self.history);
-        let event = schema.and_then(|schema| EventView::read(schema, &readable, &texts));
-        let Some(event) = event else { return Vec::new() };
-        let occurrence = occurrence(&event, record, arrival, self.max_clock_skew, &self.history);
+        let events = schema.and_then(|schema| Events::read(schema, &readable, &texts));
+        let Some(mut events) = events else { return Vec::new() };
         let mut explanations = Vec::new();
-        for LoadedRule { rule, tuples, groups, .. } in matching(&self.rules, None, &event).rules {
+        for number in 0..events.len() {
+            let Some(event) = events.view(number) else { break };
+            let occurrence = occurrence(&event, number, record, arrival, self.max_clock_skew, &self.history);
+            self.explain_event(&occurrence, &mut explanations);
+        }
+        explanations
+    }
+
+    fn explain_event(&self, occurrence: &Occurrence<'_>, explanations: &mut Vec<Explanation>) {
+        let event = occurrence.event;
+        for LoadedRule { rule, tuples, groups, .. } in matching(&self.rules, None, event).rules {
             let explain = |owned: &Owned, purpose, values, print| {
                 let owner = self.history.owner(owned.number);
                 Explanation {
@@ -391,20 +414,27 @@ impl Engine {
                 }
             };
             if let (Some(new_terms), Some(owned)) = (&rule.new_terms, tuples) {
-                for tuple in TermTuples::of(&new_terms.fields, &event, self.history.key()).each() {
+                for tuple in TermTuples::of(&new_terms.fields, event, self.history.key()).each() {
                     let print = self.history.key().tuple(owned.print, tuple.iter().map(|term| term.print));
                     let values = tuple.iter().map(|term| Vec::from([term.text.clone()])).collect();
                     explanations.push(explain(owned, Purpose::Tuples, values, print));
                 }
             }
             if let (Some(suppression), Some(owned)) = (&rule.suppression, groups)
-                && let Some(terms) = group_terms(suppression, &event)
+                && let Some(terms) = group_terms(suppression, event)
             {
                 let print = group_print(self.history.key(), *owned, &terms);
                 explanations.push(explain(owned, Purpose::Groups, terms, print));
             }
         }
-        explanations
+    }
+}
+
+/// Writes what has changed in the history, if it is kept.
+fn commit(keeper: &mut Option<Keeper>, history: &mut History, arrival: Millis) {
+    match keeper {
+        Some(keeper) => keeper.commit(history, seconds(arrival)),
+        None => history.forget_changes(),
     }
 }
 
@@ -464,6 +494,7 @@ fn matching<'r>(rules: &'r [LoadedRule], organization: Option<FieldRef>, event: 
 
 fn occurrence<'e>(
     event: &'e EventView<'e>,
+    number: usize,
     record: &[u8],
     arrival: Millis,
     max_clock_skew: Millis,
@@ -473,8 +504,9 @@ fn occurrence<'e>(
     let latest = if arrival == 0 { Millis::MAX } else { arrival.saturating_add(max_clock_skew) };
     let at = seconds(event.event_time().unwrap_or(arrival).min(latest));
     let identity = event.event_id();
-    let hash = history.key().event(identity.as_deref().map_or(record, str::as_bytes));
-    Occurrence { event, at, hash }
+    let text = event.own_text().map_or(record, str::as_bytes);
+    let hash = history.key().event(identity.as_deref().map_or(text, str::as_bytes));
+    Occurrence { event, number, at, hash }
 }
 
 impl<'r> Findings<'r> {
@@ -511,13 +543,13 @@ impl<'r> Findings<'r> {
             (Some(terms), Some(owned)) => {
                 let group = group_print(history.key(), *owned, &terms);
                 match history.observe_group(owned.number, group, occurrence.at, occurrence.hash) {
-                    GroupSighting::Opens { start } => {
+                    GroupSighting::Opens { start, again } => {
                         let terms = terms.iter().map(|values| all_shown(values)).collect();
-                        Some(Group { terms, start: millis(start) })
+                        Some(Group { terms, start: millis(start), again })
                     }
                     GroupSighting::Suppressed { start, end, count } => {
                         let (start, end) = (millis(start), millis(end));
-                        self.suppressed.push(Suppressed { rule, start, end, count });
+                        self.suppressed.push(Suppressed { event: occurrence.number, rule, start, end, count });
                         return;
                     }
                 }
@@ -525,7 +557,8 @@ impl<'r> Findings<'r> {
             _ => None,
         };
         let frame = frame.get_or_init(|| Frame::new(rule, field_names));
-        self.alerting.push(Finding { frame, alerts, omitted, opened });
+        self.alerts += alerts.len();
+        self.alerting.push(Finding { event: occurrence.number, frame, alerts, omitted, opened });
     }
 }
 
@@ -536,21 +569,24 @@ fn new_tuples(
     new_terms: &NewTerms,
     occurrence: &Occurrence<'_>,
 ) -> (Vec<Option<NewTuple>>, usize) {
-    let Occurrence { event, at, hash } = occurrence;
+    let Occurrence { event, at, hash, .. } = occurrence;
     let (mut new, mut omitted) = (Vec::new(), 0);
     let tuples = TermTuples::of(&new_terms.fields, event, history.key());
     if tuples.are_too_many() {
-        new.push(Some(NewTuple { values: Vec::new(), reason: Reason::TooMany }));
+        new.push(Some(NewTuple { values: Vec::new(), reason: Reason::TooMany, again: false }));
     }
     for tuple in tuples.each() {
         let print = history.key().tuple(owned.print, tuple.iter().map(|term| term.print));
-        if let Sighting::New(reason) = history.observe(owned.number, print, *at, *hash) {
-            if new.len() < MAX_ALERTS {
-                let values = tuple.iter().map(|term| alert::shown(&term.text).to_string()).collect();
-                new.push(Some(NewTuple { values, reason }));
-            } else {
-                omitted += 1;
-            }
+        let (reason, again) = match history.observe(owned.number, print, *at, *hash) {
+            Sighting::Known => continue,
+            Sighting::New(reason) => (reason, false),
+            Sighting::Again(reason) => (reason, true),
+        };
+        if new.len() < MAX_ALERTS {
+            let values = tuple.iter().map(|term| alert::shown(&term.text).to_string()).collect();
+            new.push(Some(NewTuple { values, reason, again }));
+        } else {
+            omitted += 1;
         }
     }
     (new, omitted)

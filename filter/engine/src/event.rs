@@ -1,14 +1,14 @@
-//! Events: what a record means, read as far as the loaded rules ask.
+//! Events: what a record means, read to the extent that the loaded rules ask.
 //!
-//! In: a record's bytes. Out: an [`EventView`] that answers for the values of a field, whatever the event's dialect; or
-//! the word that the record holds no CloudTrail event. Bounds: the view borrows from the record and lives for one
-//! record. Not here: queries, history, alerts.
+//! In: a record's bytes. Out: the [`Events`] in it, each as an [`EventView`] that answers for the values of a field, whatever
+//! the event's dialect. Bounds: a view borrows from the record and lives for one record. Not here: queries, history, alerts.
 //!
-//! A record's event stands at its root, under `detail`, or under the operator's key as an object or as JSON text; the
-//! innermost place that holds an event counts. Which dialect it is in is told by two keys ([`fields`] has them), of ECS
-//! first of all by the dataset it names; with several, the order is raw CloudTrail, Sentinel, ECS, so that a raw event
-//! which upstream enriched with ECS fields is still a raw event. A record whose root says `eventVersion` is as CloudTrail
-//! writes it, and holds no event in ECS unless the settings say so: that spares a search in nearly every record.
+//! A record is an event itself, or it holds events in envelopes ([`envelope`] has the table; the operator may add one), one or
+//! many, as objects or as JSON text. Each is read by itself. Where an event is inside of what would be an event too, the
+//! innermost counts. The dialect of an event is told by two keys ([`fields`] has them), and of ECS by the dataset that it names as
+//! well; with several, the order is raw CloudTrail, Sentinel, ECS, so that a raw event which upstream enriched with ECS fields
+//! is still a raw event. A record whose root says `eventVersion` is as CloudTrail writes it: unless the settings name ECS as
+//! the dialect, it holds no event in ECS, and no envelope but the operator's. That spares a search in nearly every record.
 
 use alloc::borrow::Cow;
 use alloc::string::{String, ToString};
@@ -23,21 +23,28 @@ use crate::new_terms::MAX_TUPLES;
 use crate::rule::{Dialect, FieldRef, Settings};
 
 pub(crate) mod address;
+pub mod envelope;
 pub mod fields;
 pub(crate) mod json;
 pub(crate) mod number;
+mod paths;
 mod reader;
+mod texts;
 pub mod timestamp;
 pub mod value;
+mod values;
+
+#[cfg(test)]
+mod tests;
 
 use address::Address;
 use fields::{Account, FirstResource, Source};
-pub use reader::Texts;
-use reader::{Captured, Paths, Scope, Slot, Values};
-#[cfg(feature = "compile")]
-pub(crate) use reader::{EVENT_BRIDGE_ROOT, MAX_SCOPE};
+use paths::{Paths, Slot};
+use reader::{Scope, ScopeId, Scopes};
+pub use texts::Texts;
 use timestamp::Millis;
 use value::Value;
+use values::{Captured, Index, Values};
 
 /// Which dialect an event is taken for if its keys fit several.
 pub(crate) const DIALECTS: [Dialect; 3] = [Dialect::CloudTrail, Dialect::Sentinel, Dialect::Ecs];
@@ -48,7 +55,7 @@ pub struct Schema {
     paths: Paths,
     /// Those that are told apart, in the order of [`DIALECTS`].
     dialects: Vec<DialectSlots>,
-    /// What a record as CloudTrail writes it says at its root; `None` if the settings name the dialect.
+    /// What a record as CloudTrail writes it says at its root; `None` if the settings name ECS as the dialect.
     event_version: Option<Slot>,
     as_organization: [Slot; 2],
     /// Set if the record has the alerts' key already; see [`EventView::output_keys_taken`].
@@ -95,7 +102,8 @@ impl Schema {
                 fields: sources,
             });
         }
-        let event_version = settings.dialect.is_none().then(|| paths.slot(fields::EVENT_VERSION));
+        let is_raw_known = settings.dialect != Some(Dialect::Ecs);
+        let event_version = is_raw_known.then(|| paths.slot(fields::EVENT_VERSION));
         let as_key = settings.as_organization_key.as_deref().unwrap_or(fields::AS_ORGANIZATION);
         let as_organization = [paths.slot(fields::AS_ORGANIZATION), paths.slot(as_key)];
         let output_keys = (1..MAX_OUTPUT_KEYS).map(|n| paths.slot(&output_key(&settings.output_key, n))).collect();
@@ -138,40 +146,135 @@ pub(crate) fn output_key(base: &str, n: usize) -> Cow<'_, str> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownField(pub String);
 
+/// The events of a record.
+#[derive(Debug)]
+pub struct Events<'a> {
+    schema: &'a Schema,
+    scopes: Scopes<'a>,
+    /// In the order in which they stand in the record.
+    found: Vec<Found<'a>>,
+    /// Of the values of the scope that was looked at last.
+    index: Index,
+    indexed: Option<ScopeId>,
+}
+
+/// A scope that is an event.
+#[derive(Debug, Clone, Copy)]
+struct Found<'a> {
+    scope: ScopeId,
+    slots: &'a DialectSlots,
+}
+
 /// The fields of one event.
 #[derive(Debug)]
 pub struct EventView<'a> {
     schema: &'a Schema,
     slots: &'a DialectSlots,
-    scope: Scope,
+    scopes: &'a Scopes<'a>,
+    scope: ScopeId,
     values: Values<'a>,
+    /// The event's number among those of its record, from 0, if it is one of several.
+    number: Option<usize>,
+    /// Whether it is the record's only event.
+    is_alone: bool,
 }
 
 impl DialectSlots {
-    /// Whether what was found in a scope is an event of this dialect: it names CloudTrail's dataset, or it names none and
-    /// has a value at each marker.
-    fn fit(&self, values: &Values<'_>, scope: Scope) -> bool {
-        let datasets = || self.datasets.iter().flat_map(|slot| values.at(*slot, scope));
+    /// Whether what was found in a scope is an event of this dialect: it has a value at each marker, or it names CloudTrail's
+    /// dataset and has a value at one of them.
+    fn fit(&self, values: Values<'_>) -> bool {
+        let mut marked = self.markers.iter().map(|marker| values.at(*marker).any(Captured::has_value));
+        let datasets = || self.datasets.iter().flat_map(|slot| values.at(*slot));
         if datasets().any(Captured::has_value) {
             let is_cloudtrail = |value: Value<'_>| value.as_text() == fields::DATASET;
-            return datasets().any(|found| found.each(&mut |value| break_if(is_cloudtrail(value))).is_break());
+            return datasets().any(|found| found.each(&mut |value| break_if(is_cloudtrail(value))).is_break())
+                && marked.any(|is_marked| is_marked);
         }
-        self.markers.iter().all(|marker| values.at(*marker, scope).any(Captured::has_value))
+        marked.all(|is_marked| is_marked)
+    }
+}
+
+impl<'a> Events<'a> {
+    /// Reads a record; `texts` keep what is decoded of it. `None` if the record is not a JSON object or holds no CloudTrail
+    /// event.
+    pub fn read(schema: &'a Schema, record: &'a str, texts: &'a Texts) -> Option<Events<'a>> {
+        let scopes = Scopes::read(&schema.paths, record, texts)?;
+        let says_version = |slot| scopes.at(0, slot).any(Captured::has_value);
+        let is_raw = schema.event_version.is_some_and(says_version);
+        let mut events = Events { schema, scopes, found: Vec::with_capacity(1), index: Index::default(), indexed: None };
+        events.find(is_raw);
+        if events.found.is_empty() { None } else { Some(events) }
+    }
+
+    /// Finds the events among the scopes: those that are in no scope with an event inside.
+    fn find(&mut self, is_raw: bool) {
+        let mut holds_event = vec![false; self.scopes.scopes.len()];
+        for number in (0..holds_event.len()).rev() {
+            let Some(scope) = self.scopes.scopes.get(number) else { continue };
+            let (around, is_passed_over) = (scope.around, is_raw && number > 0 && !scope.is_in_event_root);
+            if is_passed_over {
+                continue;
+            }
+            if holds_event.get(number) == Some(&false) {
+                self.look_at(number);
+                let values = self.index.values(self.scopes.captured(number));
+                let may_be = |slots: &&DialectSlots| !(is_raw && slots.dialect == Dialect::Ecs);
+                let mut dialects = self.schema.dialects.iter().filter(may_be);
+                let Some(slots) = dialects.find(|slots| slots.fit(values)) else { continue };
+                self.found.push(Found { scope: number, slots });
+            }
+            if let Some(holds_event) = holds_event.get_mut(around) {
+                *holds_event = true;
+            }
+        }
+        self.found.reverse();
+        if self.found.len() > 1 {
+            let scopes = &self.scopes.scopes;
+            self.found.sort_by_key(|found| scopes.get(found.scope).map_or(0, |scope| scope.position));
+        }
+    }
+
+    fn look_at(&mut self, scope: ScopeId) {
+        if self.indexed != Some(scope) {
+            self.index.set(self.scopes.captured(scope), self.schema.paths.slots());
+            self.indexed = Some(scope);
+        }
+    }
+
+    /// How many there are.
+    #[expect(clippy::len_without_is_empty, reason = "there is one at least")]
+    pub fn len(&self) -> usize {
+        self.found.len()
+    }
+
+    /// The event of a number below [`Events::len`].
+    pub fn view(&mut self, number: usize) -> Option<EventView<'_>> {
+        let Found { scope, slots } = *self.found.get(number)?;
+        self.look_at(scope);
+        let values = self.index.values(self.scopes.captured(scope));
+        let is_alone = self.found.len() == 1;
+        let is_listed = !is_alone || self.scopes.scopes.get(scope).is_some_and(|scope| scope.is_listed);
+        let number = is_listed.then_some(number);
+        Some(EventView { schema: self.schema, slots, scopes: &self.scopes, scope, values, number, is_alone })
+    }
+
+    /// How many of the keys that alerts may be appended under are in the record already, counted from the first.
+    pub(crate) fn output_keys_taken(&self) -> usize {
+        let taken = |slot: &Slot| self.scopes.at(0, *slot).next().is_some();
+        self.schema.output_keys.iter().take_while(|slot| taken(slot)).count()
     }
 }
 
 impl<'a> EventView<'a> {
-    /// Reads a record; `texts` keep the event if the record holds it as JSON text. `None` if the record is not a JSON
-    /// object or holds no CloudTrail event.
-    pub fn read(schema: &'a Schema, record: &'a str, texts: &'a Texts) -> Option<EventView<'a>> {
-        let values = schema.paths.read(record, texts)?;
-        let is_raw = schema.event_version.is_some_and(|slot| values.at(slot, 0).any(Captured::has_value));
-        let may_be = |slots: &&DialectSlots| !(is_raw && slots.dialect == Dialect::Ecs);
-        let dialects = || schema.dialects.iter().filter(may_be);
-        let (slots, scope) = (0..=values.deepest?)
-            .rev()
-            .find_map(|scope| Some((dialects().find(|slots| slots.fit(&values, scope))?, scope)))?;
-        Some(EventView { schema, slots, scope, values })
+    /// The event's number among those of its record, from 0, if it is one of several or stands in a list.
+    pub fn number(&self) -> Option<usize> {
+        self.number
+    }
+
+    /// The event's own text, if it is one of several.
+    pub(crate) fn own_text(&self) -> Option<&'a str> {
+        self.number?;
+        self.scopes.scopes.get(self.scope).map(|scope| scope.text)
     }
 
     /// When the event happened, if it says so in a way that can be read.
@@ -199,18 +302,12 @@ impl<'a> EventView<'a> {
         first
     }
 
-    /// How many of the keys that alerts may be appended under are in the record already, counted from the first.
-    pub(crate) fn output_keys_taken(&self) -> usize {
-        let taken = |slot: &Slot| self.values.at(*slot, 0).next().is_some();
-        self.schema.output_keys.iter().take_while(|slot| taken(slot)).count()
-    }
-
     /// The field's value, if it stands in one place, is the only one there, and is text without escapes: so most are. What
     /// else the field may be, [`EventView::any`] tells.
     #[inline]
     pub(crate) fn only_text(&self, field: FieldRef) -> Option<&'a str> {
         match self.slots.fields[usize::from(field.0)] {
-            Source::At(slot) => self.values.only(slot, self.scope)?.plain_text(),
+            Source::At(slot) => self.values.only(slot)?.plain_text(),
             Source::Constant(text) => Some(text),
             _ => None,
         }
@@ -291,8 +388,8 @@ impl<'a> EventView<'a> {
     }
 
     /// What stands at a slot of the event.
-    fn at(&self, slot: Slot) -> impl Iterator<Item = &Captured<'a>> {
-        self.values.at(slot, self.scope)
+    fn at(&self, slot: Slot) -> impl Iterator<Item = &'a Captured<'a>> + use<'a> {
+        self.values.at(slot)
     }
 
     fn each_at(&self, slot: Slot, visit: &mut dyn FnMut(Value<'_>) -> ControlFlow<()>) -> ControlFlow<()> {
@@ -300,7 +397,7 @@ impl<'a> EventView<'a> {
     }
 
     fn first_value(&self, slot: Slot) -> Option<Value<'a>> {
-        if let Some(text) = self.values.only(slot, self.scope).and_then(Captured::plain_text) {
+        if let Some(text) = self.values.only(slot).and_then(Captured::plain_text) {
             return Some(Value::Text(Cow::Borrowed(text)));
         }
         let mut first = None;
@@ -367,13 +464,25 @@ impl<'a> EventView<'a> {
         })
     }
 
-    /// The values in the event's own scope, or else in the nearest one around it: enrichment writes to the record's root.
+    /// The values in the event's own scope, or else in the nearest one around it that has some: enrichment writes to the
+    /// record's root. Where a record holds several events, what is around them says nothing of any of them.
     fn as_organization(&self, visit: &mut dyn FnMut(Value<'_>) -> ControlFlow<()>) -> ControlFlow<()> {
         let [own, configured] = self.schema.as_organization;
         let slots = if own == configured { &[own][..] } else { &[own, configured] };
-        let here = |scope: Scope| slots.iter().flat_map(move |slot| self.values.at(*slot, scope));
-        let nearest = (0..=self.scope).rev().find(|scope| here(*scope).any(Captured::has_value));
-        here(nearest.unwrap_or(0)).try_for_each(|found| found.each(&mut |value| visit(value)))
+        let mut each = |found: &Captured<'_>| found.each(&mut |value| visit(value));
+        let mut here = slots.iter().flat_map(|slot| self.values.at(*slot));
+        if here.clone().any(Captured::has_value) {
+            return here.try_for_each(&mut each);
+        }
+        let mut scope = self.scope;
+        while let Some(Scope { around, .. }) = self.scopes.scopes.get(scope).filter(|_| self.is_alone && scope > 0) {
+            scope = *around;
+            let mut there = slots.iter().flat_map(|slot| self.scopes.at(scope, *slot));
+            if there.clone().any(Captured::has_value) {
+                return there.try_for_each(&mut each);
+            }
+        }
+        ControlFlow::Continue(())
     }
 
     /// The Sentinel detection's account name before it is cut at the `@`.
@@ -507,36 +616,18 @@ impl IdentityReader {
         }
     }
 
-    /// The identity of a record's event; `None` if the record holds no CloudTrail event.
-    pub fn read(&self, record: &[u8]) -> Option<Identity> {
+    /// The identities of a record's events, in their order; none if the record holds no CloudTrail event.
+    pub fn read(&self, record: &[u8]) -> Vec<Identity> {
         let record = String::from_utf8_lossy(record);
         let texts = Texts::default();
-        let event = EventView::read(&self.0, &record, &texts)?;
-        Some(Identity { event_id: event.event_id().map(Cow::into_owned), event_time: event.event_time() })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_schema_can_be_made_of_the_fields_that_were_found_to_have_sources() {
-        let dialects = [None, Some(Dialect::CloudTrail), Some(Dialect::Sentinel), Some(Dialect::Ecs)];
-        let others = ["message", "aws.other", "sentinel.other", ""];
-        for dialect in dialects {
-            let settings = Settings { dialect, ..Settings::default() };
-            for name in fields::names().chain(others) {
-                let names = ["event.action".to_string(), name.to_string()];
-                let checked = Schema::in_one_place(&settings, &names);
-                match Schema::new(&settings, &names, [0; 16]) {
-                    Err(unknown) => assert_eq!(checked, Err(unknown)),
-                    Ok(schema) => {
-                        let places = |slots: &DialectSlots| matches!(slots.fields[1], Source::At(_));
-                        assert_eq!(checked, Ok(vec![true, schema.dialects.iter().all(places)]), "{name}");
-                    }
-                }
-            }
+        let Some(mut events) = Events::read(&self.0, &record, &texts) else { return Vec::new() };
+        let mut identities = Vec::with_capacity(events.len());
+        for number in 0..events.len() {
+            identities.extend(events.view(number).map(|event| Identity {
+                event_id: event.event_id().map(Cow::into_owned),
+                event_time: event.event_time(),
+            }));
         }
+        identities
     }
 }

@@ -19,6 +19,7 @@ pub mod journal;
 pub mod new_terms;
 pub mod predicate;
 pub mod prefilter;
+mod recognition;
 pub mod rule;
 pub mod status;
 pub mod storage;

@@ -78,6 +78,8 @@ pub enum Sighting {
     Known,
     /// It was not, or nobody can tell.
     New(Reason),
+    /// It was new to this event when that was delivered before.
+    Again(Reason),
 }
 
 /// Why a tuple is new.

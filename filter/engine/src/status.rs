@@ -5,7 +5,7 @@
 //! history knows of a tuple.
 
 /// How many numbers there are.
-pub const NUMBERS: usize = 7;
+pub const NUMBERS: usize = 8;
 
 /// The numbers at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Status {
     pub organization_asked: u64,
     /// Those of them that had none.
     pub organization_lacking: u64,
+    /// Candidates that held no event, since the filter started.
+    pub candidates_without_event: u64,
 }
 
 impl Status {
@@ -37,14 +39,41 @@ impl Status {
             storage_failures,
             organization_asked,
             organization_lacking,
+            candidates_without_event,
         } = self;
-        [entries, capacity, evictions, durable, storage_failures, organization_asked, organization_lacking]
+        [
+            entries,
+            capacity,
+            evictions,
+            durable,
+            storage_failures,
+            organization_asked,
+            organization_lacking,
+            candidates_without_event,
+        ]
     }
 
     /// The reverse.
     pub fn from_numbers(numbers: [u64; NUMBERS]) -> Status {
-        let [entries, capacity, evictions, durable, storage_failures, organization_asked, organization_lacking] =
-            numbers;
-        Status { entries, capacity, evictions, durable, storage_failures, organization_asked, organization_lacking }
+        let [
+            entries,
+            capacity,
+            evictions,
+            durable,
+            storage_failures,
+            organization_asked,
+            organization_lacking,
+            candidates_without_event,
+        ] = numbers;
+        Status {
+            entries,
+            capacity,
+            evictions,
+            durable,
+            storage_failures,
+            organization_asked,
+            organization_lacking,
+            candidates_without_event,
+        }
     }
 }

@@ -27,7 +27,8 @@ pub(super) fn of_value(tests: &[Comparison], begin: &str, end: &str) -> String {
 }
 
 /// Finds the texts that hold an event in JSON with a value which passes one of the tests; `None` if such a value may be
-/// written in too many ways. A text with an escape of the kind `\u0047`, which may spell anything, is found as well.
+/// written in too many ways. A text with an escape of the kind `\u0047`, which may spell anything, is found as well, and one with a
+/// key of base64.
 pub(super) fn of_json_text(tests: &[Comparison]) -> Option<String> {
     let may_be_anything = |test: &Comparison| match &test.test {
         Test::Equals(literal) => needs::may_equal_without_quotes(literal),
@@ -45,7 +46,7 @@ pub(super) fn of_json_text(tests: &[Comparison]) -> Option<String> {
         }
         Test::Exists | Test::Range(..) | Test::Cidr(_) => String::new(),
     };
-    Some(format!(r"{}|\\u", choices(tests, inside)))
+    Some(format!(r#"{}|\\u|ata\\*""#, choices(tests, inside)))
 }
 
 /// The tests' expressions with `|` between, those without case in a group of their own.

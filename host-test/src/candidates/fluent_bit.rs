@@ -6,7 +6,8 @@
 //! integration and Sentinel write none such. Not here: a key that the accessor cannot name, which is refused.
 
 use anyhow::bail;
-use firstseen_engine::prefilter::needs::{self, ACTION, EVENT_BRIDGE, MAX_ENVELOPES, PROVIDER};
+use firstseen_engine::event::envelope::{EVENT_BRIDGE, TEXT_KEYS};
+use firstseen_engine::prefilter::needs::{self, ACTION, PROVIDER};
 use firstseen_engine::rule::Comparison;
 
 use super::{Candidates, Which, expression, in_comment, spellings};
@@ -14,14 +15,18 @@ use super::{Candidates, Which, expression, in_comment, spellings};
 /// With how many levels of the key of event_root all ways to write it are printed.
 const MAX_LEVELS: usize = 3;
 
+/// How many of the envelopes that rules look into may stand inside each other.
+const MAX_ENVELOPES: usize = 2;
+
 /// What a section begins with.
 const HEADER: &str = "\
 # Gives each event that a rule can match, and few others, the tag candidates.TAG in place of TAG; the others keep theirs. Made
 # from the rules and settings by `firstseen compile DIR --print fluent-bit`; print it anew when they change.
 #
 # Put it behind the filter that looks up the AS organisation, write `Match candidates.*` in firstseen's filter, and have the
-# outputs match both tags. A candidate may come out later than events that were read after it. A key that is no text, or is
-# inside an array, is not looked into: events of CloudTrail, of Elastic's integration and of Sentinel have none such.
+# outputs match both tags. A candidate may come out later than events that were read after it. A key that is not text, or is
+# inside an array, is not looked into: events of CloudTrail, of Elastic's integration and of Sentinel have no such keys, but records
+# that hold a list of events do (Records, records, logEvents): send those through firstseen without this filter.
 ";
 
 /// The tag that candidates get.
@@ -119,8 +124,11 @@ pub fn rules(candidates: &Candidates) -> anyhow::Result<Vec<Rule>> {
     Ok(rules)
 }
 
-/// The paths at which an event may stand, the record's root first, and whether it may stand there as text.
-fn places(candidates: &Candidates) -> anyhow::Result<Vec<(Vec<String>, bool)>> {
+/// A path at which an event may stand, and whether it may stand there as text.
+type Place = (Vec<String>, bool);
+
+/// The places of events, the record's root first.
+fn places(candidates: &Candidates) -> anyhow::Result<Vec<Place>> {
     let root: Vec<&str> = candidates.event_root.iter().map(String::as_str).collect();
     if root.len() > MAX_LEVELS {
         bail!(
@@ -128,23 +136,26 @@ fn places(candidates: &Candidates) -> anyhow::Result<Vec<(Vec<String>, bool)>> {
              send all events through firstseen"
         );
     }
-    let mut envelopes: Vec<(Vec<String>, bool)> = Vec::new();
+    let mut envelopes: Vec<Place> = Vec::new();
     if root != [EVENT_BRIDGE] {
         envelopes.push((vec![EVENT_BRIDGE.to_owned()], false));
     }
     if !root.is_empty() {
         envelopes.extend(spellings(&root).into_iter().rev().map(|spelling| (spelling, true)));
     }
-    let mut places: Vec<(Vec<String>, bool)> = vec![(Vec::new(), false)];
-    let mut last = places.clone();
+    let root: Place = (Vec::new(), false);
+    let mut places = vec![root.clone()];
+    let mut last = vec![root];
     for _ in 0..MAX_ENVELOPES {
-        let inside = |(outer, _): &(Vec<String>, bool)| {
+        let inside = |(outer, _): &Place| {
             let outer = outer.clone();
             envelopes.iter().map(move |(inner, may_be_text)| ([&outer[..], inner].concat(), *may_be_text))
         };
         last = last.iter().flat_map(inside).collect();
         places.extend(last.iter().cloned());
     }
+    let texts = TEXT_KEYS.iter().map(|key| (vec![(*key).to_owned()], true));
+    places.extend(texts.filter(|(path, _)| !places.iter().any(|(other, _)| other == path)).collect::<Vec<_>>());
     Ok(places)
 }
 

@@ -5,15 +5,17 @@
 //! knows nothing, as it is behind a decoder: of a field that is known to be text, Vector refuses to have a failure handled.
 //!
 //! ```text
-//! for each place of an event (the root, `detail`, the key of event_root):
+//! for each place of an event (the root, each envelope, the key of event_root):
 //!   for each dialect, and each way to write the keys' paths:
 //!     exists(name) && (match(name, r'…') ?? true)     absent: no; text: the expression decides; anything else: yes
 //!   exists(first level[0])                            an array of objects on the way: yes
-//! under the key of event_root, if it is text: match(key, r'"…"|\\u') ?? false
-//! an envelope in an envelope: yes, but for EventBridge's under the key of event_root, which is looked into
+//! in an envelope, if it is text: match(key, r'"…"|\\u') ?? false
+//! an envelope that is an array, is base64, or is in an object in an envelope: yes
+//! an event that says eventVersion at the root is in no envelope but event_root
 //! ```
 
-use firstseen_engine::prefilter::needs::{self, ACTION, EVENT_BRIDGE, PROVIDER};
+use firstseen_engine::event::envelope::{ENVELOPES, Envelope};
+use firstseen_engine::prefilter::needs::{self, ACTION, EVENT_VERSION, PROVIDER};
 use firstseen_engine::rule::{Comparison, Dialect};
 
 use super::{Alternative, Candidates, Which, expression, in_comment, spellings};
@@ -70,39 +72,60 @@ impl Printer<'_> {
     /// What lets a record through; one of these suffices.
     fn record(&self) -> Vec<String> {
         let mut any = self.event(&Path::new());
-        let is_event_bridge = self.event_root == [EVENT_BRIDGE];
-        if !is_event_bridge {
-            let detail = vec![EVENT_BRIDGE.to_owned()];
-            let mut inside = self.event(&detail);
-            inside.extend(self.nested(&detail, [EVENT_BRIDGE.to_owned()].into_iter().chain(self.event_root_begins())));
-            any.push(guarded(&detail, &inside));
-        }
-        if self.event_root.is_empty() {
-            return any;
-        }
         if self.event_root.len() > MAX_LEVELS {
             any.extend(self.nested(&Path::new(), self.event_root_begins()));
-            return any;
+        } else {
+            any.extend(spellings(self.event_root).iter().filter(|path| !path.is_empty()).map(|path| self.envelope(path)));
+            // An array of objects on the way.
+            for levels in 1..self.event_root.len() {
+                any.extend(spellings(&self.event_root[..levels]).iter().map(exists_element));
+            }
         }
-        for spelling in spellings(self.event_root) {
-            any.push(self.event_root(&spelling, is_event_bridge));
+        let envelopes: Vec<String> = self.envelopes().filter_map(|path| self.builtin(path)).collect();
+        let mut inside = format!("({})", envelopes.join(" ||\n").replace('\n', "\n  "));
+        if !self.dialects.iter().eq([&Dialect::Ecs]) {
+            let version = printed(&vec![EVENT_VERSION.to_owned()]);
+            inside = format!("((!is_string({version}) || {version} == \"\") && {inside})");
         }
-        // An array of objects on the way.
-        for levels in 1..self.event_root.len() {
-            any.extend(spellings(&self.event_root[..levels]).iter().map(exists_element));
-        }
+        any.push(inside);
         any
     }
 
-    /// What stands under the key of event_root, written so.
-    fn event_root(&self, path: &Path, is_event_bridge: bool) -> String {
-        let mut inside = vec![self.json_text(path)];
-        inside.extend(self.event(path));
-        if !is_event_bridge {
-            let detail = [path.clone(), vec![EVENT_BRIDGE.to_owned()]].concat();
-            inside.push(guarded(&detail, &self.event(&detail)));
+    /// The paths of the envelopes that are tried without a setting; none that the key of event_root leads through, or is.
+    fn envelopes(&self) -> impl Iterator<Item = &'static str> {
+        let event_root = self.event_root.join(".");
+        ENVELOPES.iter().map(|Envelope { path, .. }| *path).filter(move |path| {
+            let rest = event_root.strip_prefix(path);
+            !rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        })
+    }
+
+    /// What lets an envelope through that stands at the root. Of one that is at a deeper level, the first level is enough, and so it is
+    /// of those that hold lists or base64; nothing, if another one says that already.
+    fn builtin(&self, path: &'static str) -> Option<String> {
+        let is_list = ["Records", "records", "logEvents", "Events", "Messages"].contains(&path);
+        match path.split_once('.') {
+            Some((first, _)) => Some(format!(
+                "{} || {}",
+                exists(&vec![first.to_owned()]),
+                exists(&vec![path.to_owned()])
+            )),
+            None if is_list => Some(exists(&vec![path.to_owned()])),
+            None if path.eq_ignore_ascii_case("data") => {
+                let path = printed(&vec![path.to_owned()]);
+                Some(format!("(exists({path}) && (match({path}, r'^(?:e|H4sI)') ?? true))"))
+            }
+            None => Some(self.envelope(&vec![path.to_owned()])),
         }
-        inside.extend(self.nested(path, self.event_root_begins()));
+    }
+
+    /// What lets a record through by what stands at this path, which is an envelope.
+    fn envelope(&self, path: &Path) -> String {
+        let mut inside = vec![self.json_text(path), exists_element(path)];
+        inside.extend(self.event(path));
+        let firsts = self.envelopes().map(|path| path.split('.').next().unwrap_or(path).to_owned());
+        let wholes = self.envelopes().filter(|path| path.contains('.')).map(str::to_owned);
+        inside.extend(self.nested(path, firsts.chain(wholes).chain(self.event_root_begins())));
         guarded(path, &inside)
     }
 
@@ -113,7 +136,8 @@ impl Printer<'_> {
 
     /// Whether there are such keys at all.
     fn nested(&self, path: &Path, keys: impl Iterator<Item = String>) -> Vec<String> {
-        keys.map(|key| exists(&[path.clone(), vec![key]].concat())).collect()
+        let all: Vec<String> = keys.map(|key| exists(&[path.clone(), vec![key]].concat())).collect();
+        if all.len() < 3 { all } else { vec![format!("(is_object({}) && ({}))", printed(path), all.join(" || "))] }
     }
 
     /// What lets an event through that stands at this path.

@@ -169,11 +169,12 @@ impl Baseline {
         {
             return;
         }
-        let identity = self.identities.read(record);
-        // An event dated in the future is none of the time that is covered.
-        if let Some(time) = identity.and_then(|identity| identity.event_time).filter(|time| *time <= self.now) {
-            let (from, until) = self.days.entry(day(time)).or_insert((time, time));
-            (*from, *until) = ((*from).min(time), (*until).max(time));
+        for time in self.identities.read(record).into_iter().filter_map(|identity| identity.event_time) {
+            // An event dated in the future is not part of the time that is covered.
+            if time <= self.now {
+                let (from, until) = self.days.entry(day(time)).or_insert((time, time));
+                (*from, *until) = ((*from).min(time), (*until).max(time));
+            }
         }
     }
 

@@ -116,7 +116,7 @@ fn read(file: &Path, index: usize, identities: &IdentityReader, found: &mut Vec<
             bad_lines.tell(record.line, format_args!("{reason}; the line is left out"));
             continue;
         }
-        let identity = identities.read(record.text);
+        let identity = identities.read(record.text).into_iter().next();
         let time = identity.as_ref().and_then(|identity| identity.event_time);
         let time = time.or(found.last().map(|before| before.time)).unwrap_or(i64::MIN);
         found.push(Record { time, identity, file: index, line: record.line, text: record.text.to_vec() });

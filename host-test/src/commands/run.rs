@@ -109,7 +109,7 @@ impl Pipe<'_> {
                 continue;
             }
             self.records += 1;
-            self.found_event = self.found_event || self.identities.read(record.text).is_some();
+            self.found_event = self.found_event || !self.identities.read(record.text).is_empty();
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             // Seconds since 1970 are an unsigned 32-bit number in the module's interface: enough until 2106.
             let sec = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);

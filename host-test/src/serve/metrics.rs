@@ -184,6 +184,7 @@ impl Collector for StatusCollector {
             storage_failures,
             organization_asked,
             organization_lacking,
+            candidates_without_event,
         } = status;
         let share = if organization_asked == 0 { 0.0 } else { organization_lacking as f64 / organization_asked as f64 };
         for (name, help, gauge) in [
@@ -204,6 +205,7 @@ impl Collector for StatusCollector {
             ("journal_errors", "Failed writes of the state file", storage_failures),
             ("organization_asked", "Events asked for their AS organisation", organization_asked),
             ("organization_missing", "Those of them that had none", organization_lacking),
+            ("candidates_without_event", "Candidates that held no CloudTrail event", candidates_without_event),
         ] {
             let counter = ConstCounter::new(count);
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;

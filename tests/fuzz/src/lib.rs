@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 
 use firstseen_engine::event::timestamp::Millis;
-use firstseen_engine::event::{EventView, Schema, Texts};
+use firstseen_engine::event::{Events, Schema, Texts};
 use firstseen_engine::rule::{Dialect, FieldRef, Pack, Settings, builtin, compile, kql, pack as pack_file};
 use firstseen_engine::{Engine, Outcome};
 
@@ -42,12 +42,15 @@ pub fn event_reader(data: &[u8]) {
     SCHEMAS.with(|schemas| {
         for (schema, fields) in schemas {
             let texts = Texts::default();
-            let Some(event) = EventView::read(schema, &record, &texts) else { continue };
-            let _ = (event.event_time(), event.event_id());
-            for field in (0..*fields).map(FieldRef) {
-                let texts = event.texts(field);
-                assert_eq!(texts.first().cloned(), event.first_text(field));
-                assert!(texts.iter().all(|text| !text.is_empty()), "an empty value");
+            let Some(mut events) = Events::read(schema, &record, &texts) else { continue };
+            for number in 0..events.len() {
+                let event = events.view(number).expect("an event");
+                let _ = (event.event_time(), event.event_id());
+                for field in (0..*fields).map(FieldRef) {
+                    let texts = event.texts(field);
+                    assert_eq!(texts.first().cloned(), event.first_text(field));
+                    assert!(texts.iter().all(|text| !text.is_empty()), "an empty value");
+                }
             }
         }
     });

@@ -1,403 +1,307 @@
-//! One pass over a record's JSON that picks out the values the loaded rules ask for.
+//! Reads a record: one pass over its JSON, and one over each text in it that may hold events.
 //!
-//! In: which paths matter ([`Paths`], made once per pack) and a record. Out: the JSON text of each value that stands at
-//! such a path, borrowed, with the scope it was found in. A path's levels may be nested objects, one flat key with
-//! dots, or any mix, since upstream filters write all three; an array of objects counts as each of its objects.
-//! Values are found by slot in one step. Bounds: memory is a few words per value found and per path; recursion is as deep as the longest path has levels
-//! ([`super::fields::MAX_LEVELS`]), whatever the record nests, for envelopes are read one after another. Not here: what the
-//! values mean.
+//! In: which paths matter ([`Paths`]) and a record. Out: [`Scopes`]: the objects that may be an event each, with the values
+//! that stand in them at such paths, borrowed. The record itself is one; each object in an envelope is one more, whose values
+//! are never mixed with those of another. A path's levels may be nested objects, one flat key with dots, or any mix, since
+//! upstream filters write all three; an array of objects counts as each of its objects, and an object may be written as JSON
+//! text. Bounds: memory is a few words per value and object found, and the decoded texts; recursion is as deep as the longest
+//! path has levels ([`super::fields::MAX_LEVELS`]) and a few more, whatever the record nests: texts are read one after another,
+//! and so are objects in envelopes inside envelopes. Not here: what the values mean, and which scopes are events.
 
 use alloc::borrow::Cow;
-use alloc::boxed::Box;
-use alloc::string::String;
-use alloc::vec;
 use alloc::vec::Vec;
-use core::cell::OnceCell;
-use core::ops::ControlFlow;
+use core::ops::Range;
 
+use super::envelope::{Encoding, MAX_DEPTH, from_base64};
 use super::json::{self, Behind, Kind, Next};
-use super::value::{self, Value};
-use crate::words::{first_word, is_plain, same};
+use super::paths::{Node, NodeId, Opens, Paths, ROOT, Slot, Tree};
+use super::texts::Texts;
+use super::values::Captured;
 
-/// A path that is read, by its number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Slot(u16);
+/// A scope, by its place among those of a record; the record itself is the first.
+pub(crate) type ScopeId = usize;
 
-/// How far inside the record a value was found: 0 is the root, each envelope (`detail`, the configured key) adds one.
-pub(crate) type Scope = u8;
-
-/// Envelopes inside envelopes that are opened: `detail` under the configured key is the deepest that anything sends.
-pub(crate) const MAX_SCOPE: Scope = 2;
-
-/// How many envelopes of one record are opened; only a record with repeated keys has more than two.
-const MAX_ENVELOPES: usize = 4;
-
-/// EventBridge's key for the event, which is an object.
-pub(crate) const EVENT_BRIDGE_ROOT: &str = "detail";
-
-/// Room for the texts of envelopes that hold their event as JSON text.
-pub type Texts = [OnceCell<String>; MAX_ENVELOPES];
-
-/// The paths to read, as a tree of their levels.
+/// An object that may be an event.
 #[derive(Debug)]
-pub(crate) struct Paths {
-    /// All but the root, each at the place before its number.
-    nodes: Vec<Node>,
-    /// The last node that was put into each bucket, or the root where there is none.
-    buckets: Box<[u16; BUCKETS]>,
-    slots: u16,
+pub(crate) struct Scope<'a> {
+    /// The scope that its envelope stands in; of the record itself, itself.
+    pub(crate) around: ScopeId,
+    /// Its text; of several objects in one text, that from its beginning on.
+    pub(crate) text: &'a str,
+    /// Where in the record it stands, or the outermost text that it stands in.
+    pub(crate) position: usize,
+    /// How many envelopes are around it.
+    depth: u8,
+    /// Whether it, or what is around it, may be one of several.
+    pub(crate) is_listed: bool,
+    /// Whether the outermost envelope around it is the operator's.
+    pub(crate) is_in_event_root: bool,
+    /// Its values among all, once it is closed; before that, where they begin among those of the scopes that are open.
+    values: Range<usize>,
+    /// Where the texts begin that are to be read as objects of it.
+    objects: usize,
 }
 
-/// A level below another node or the root.
+/// The scopes of a record, and the values in each.
 #[derive(Debug)]
-struct Node {
-    number: NodeId,
-    /// The first eight bytes of the name, as [`first_word`] has them, and which bits of them are the name's.
-    first: u64,
-    mask: u64,
-    /// The last eight bytes of a name that has as many.
-    last: u64,
-    name: Box<[u8]>,
-    parent: NodeId,
-    /// The node that was put into the same bucket before, or the root if there is none.
-    next: u16,
-    slot: Option<Slot>,
-    envelope: Option<Envelope>,
-    has_children: bool,
-}
-
-/// What may hold an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Envelope {
-    Object,
-    ObjectOrText,
-}
-
-type NodeId = usize;
-
-/// Nodes stand in buckets, so that a key of a record is compared with hardly any that it is not. There are about four times
-/// as many as the built-in rules have nodes.
-const BUCKETS: usize = 512;
-
-/// A name as nodes are found by it.
-#[derive(Debug, Clone, Copy)]
-struct NameKey {
-    /// As [`Node`] has them.
-    first: u64,
-    mask: u64,
-    last: u64,
-    bucket: usize,
-}
-
-impl NameKey {
-    /// That of a name below this node.
-    fn new(parent: NodeId, name: &[u8]) -> NameKey {
-        let mask = u64::MAX.checked_shr(8 * 8usize.saturating_sub(name.len()) as u32).unwrap_or(0);
-        // A name that JSON writes with an escape does not stand anywhere as it is.
-        let (first, mask) = if is_plain(name) { (first_word(name), mask) } else { (1, 0) };
-        let last = name.last_chunk().map(|last| u64::from_le_bytes(*last));
-        let bucket = if last.is_some() { bucket_of_long(parent, first) } else { bucket_of_short(parent, first) };
-        NameKey { first, mask, last: last.unwrap_or(0), bucket }
-    }
-}
-
-/// The bucket of a name of eight bytes or more below this node, by the first eight.
-fn bucket_of_long(parent: NodeId, first: u64) -> usize {
-    // Spreads what differs over the highest bits (Fibonacci hashing).
-    ((first ^ parent as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 55) as usize % BUCKETS
-}
-
-/// The bucket of a shorter name, by its first byte: where in a key a name ends is not known.
-fn bucket_of_short(parent: NodeId, first: u64) -> usize {
-    usize::from(first as u8).wrapping_add(parent * 37) % BUCKETS
-}
-
-impl Node {
-    /// Whether the name stands ahead with a quote or a dot behind it, given that its first eight bytes do.
-    #[inline]
-    fn is_ahead(&self, ahead: &[u8]) -> bool {
-        let Some((name, [b'"' | b'.', ..])) = ahead.split_at_checked(self.name.len()) else { return false };
-        let Some((between, last)) = name.split_last_chunk() else { return true };
-        u64::from_le_bytes(*last) == self.last
-            && (between.len() <= 8 || same(&between[8..], &self.name[8..between.len()]))
-    }
-}
-
-const ROOT: NodeId = 0;
-
-impl Paths {
-    /// The paths that every record is read by: none but the envelopes.
-    pub(crate) fn new(event_root: Option<&str>) -> Paths {
-        let mut paths = Paths { nodes: Vec::new(), buckets: Box::new([0; BUCKETS]), slots: 0 };
-        paths.node_at(EVENT_BRIDGE_ROOT).envelope = Some(Envelope::Object);
-        if let Some(path) = event_root {
-            paths.node_at(path).envelope = Some(Envelope::ObjectOrText);
-        }
-        paths
-    }
-
-    /// The slot that values at this path go to; the same path has one slot.
-    pub(crate) fn slot(&mut self, path: &str) -> Slot {
-        let next = Slot(self.slots);
-        let slot = *self.node_at(path).slot.get_or_insert(next);
-        self.slots += u16::from(slot == next);
-        slot
-    }
-
-    /// The node of a path, which is made if there is none.
-    fn node_at(&mut self, path: &str) -> &mut Node {
-        let mut at = None;
-        for level in path.as_bytes().split(|byte| *byte == b'.') {
-            let parent = at.map_or(ROOT, |at: usize| self.nodes[at].number);
-            let key = NameKey::new(parent, level);
-            at = Some(match self.tree().child_of_key(parent, level, key) {
-                Some(child) => child.number - 1,
-                None => self.add_child(parent, level, key),
-            });
-        }
-        // A path has one level at least.
-        &mut self.nodes[at.unwrap_or(0)]
-    }
-
-    /// Makes a child; its place in the list of nodes.
-    fn add_child(&mut self, parent: NodeId, name: &[u8], key: NameKey) -> usize {
-        let NameKey { first, mask, last, bucket } = key;
-        if let Some(parent) = self.nodes.get_mut(parent.wrapping_sub(1)) {
-            parent.has_children = true;
-        }
-        let at = self.nodes.len();
-        self.nodes.push(Node {
-            number: at + 1,
-            first,
-            mask,
-            last,
-            name: name.into(),
-            parent,
-            next: core::mem::replace(&mut self.buckets[bucket], at as u16 + 1),
-            slot: None,
-            envelope: None,
-            has_children: false,
-        });
-        at
-    }
-
-    fn tree(&self) -> Tree<'_> {
-        Tree { nodes: &self.nodes, buckets: &self.buckets }
-    }
-
-    /// Reads a record. `texts` keep what stands in it as JSON text. `None` if the record is not one JSON object.
-    pub(crate) fn read<'a>(&self, record: &'a str, texts: &'a Texts) -> Option<Values<'a>> {
-        let first = vec![0; usize::from(self.slots)];
-        let mut reading = Reading { tree: self.tree(), captured: Vec::with_capacity(32), first, envelopes: Vec::new() };
-        reading.whole_object(record, 0)?;
-        let mut deepest = if reading.captured.is_empty() { None } else { Some(0) };
-        let mut opened = 0;
-        while let Some((json, scope)) = reading.envelopes.get(opened).copied() {
-            let inner = match texts.get(opened) {
-                None => break,
-                Some(_) if json.starts_with('{') => json,
-                Some(text) => text.get_or_init(|| json::decode(json).map(String::from).unwrap_or_default()),
-            };
-            opened += 1;
-            let (captured, envelopes) = (reading.captured.len(), reading.envelopes.len());
-            // What is not JSON is just text that a log line holds.
-            if reading.whole_object(inner, scope).is_none() {
-                reading.forget_behind(captured, envelopes);
-            } else if reading.captured.len() > captured {
-                deepest = deepest.max(Some(scope));
-            }
-        }
-        let Reading { captured, first, .. } = reading;
-        Some(Values { captured, first, deepest })
-    }
-}
-
-/// The nodes and how they are found, where no store can be thought to change them: what reads them keeps their addresses.
-#[derive(Debug, Clone, Copy)]
-struct Tree<'p> {
-    nodes: &'p [Node],
-    buckets: &'p [u16; BUCKETS],
-}
-
-impl<'p> Tree<'p> {
-    /// The child of this name.
-    fn child(self, parent: NodeId, name: &[u8]) -> Option<&'p Node> {
-        self.child_of_key(parent, name, NameKey::new(parent, name))
-    }
-
-    /// The same, for a name whose key is known.
-    fn child_of_key(self, parent: NodeId, name: &[u8], key: NameKey) -> Option<&'p Node> {
-        let mut number = self.buckets[key.bucket];
-        loop {
-            let node = self.nodes.get(usize::from(number).wrapping_sub(1))?;
-            if node.parent == parent && node.first == key.first && same(&node.name, name) {
-                return Some(node);
-            }
-            number = node.next;
-        }
-    }
-
-    /// Goes down by a name, which may be of several levels with dots between.
-    fn descend(self, node: NodeId, name: &[u8]) -> Option<&'p Node> {
-        let mut levels = name.split(|byte| *byte == b'.');
-        let first = self.child(node, levels.next()?)?;
-        levels.try_fold(first, |node, level| self.child(node.number, level))
-    }
-
-    /// Goes down by the key that stands ahead in JSON, its opening quote left out; where to, and the key's length. `None` if no
-    /// path has the key, or if it has but is written with an escape.
-    #[inline]
-    fn descend_ahead(self, mut parent: NodeId, key: &[u8]) -> Option<(&'p Node, usize)> {
-        let mut ahead = key;
-        loop {
-            let node = self.child_ahead(parent, ahead)?;
-            let (separator, behind) = ahead.get(node.name.len()..)?.split_first()?;
-            if *separator == b'"' {
-                return Some((node, key.len() - behind.len() - 1));
-            }
-            (parent, ahead) = (node.number, behind);
-        }
-    }
-
-    /// The child whose name stands ahead, with a quote or a dot behind it.
-    #[inline]
-    fn child_ahead(self, parent: NodeId, ahead: &[u8]) -> Option<&'p Node> {
-        let word = first_word(ahead);
-        let mut number = self.buckets[bucket_of_long(parent, word)];
-        let mut is_short_tried = false;
-        loop {
-            match self.nodes.get(usize::from(number).wrapping_sub(1)) {
-                Some(node) if node.parent == parent && word & node.mask == node.first && node.is_ahead(ahead) => {
-                    return Some(node);
-                }
-                Some(node) => number = node.next,
-                None if is_short_tried => break,
-                None => {
-                    is_short_tried = true;
-                    number = self.buckets[bucket_of_short(parent, word)];
-                }
-            }
-        }
-        // Where a name without letters stands, what follows one does.
-        if let b'"' | b'.' = word as u8 { self.child(parent, b"") } else { None }
-    }
-}
-
-/// A value that was found: where, how deep, and its text.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Captured<'a> {
-    /// Of text without escapes what it spells, of anything else its JSON text.
-    text: &'a str,
-    is_plain: bool,
-    pub(crate) scope: Scope,
-    slot: Slot,
-}
-
-impl<'a> Captured<'a> {
-    /// The text, if it is one that is not empty and has no escapes.
-    #[inline]
-    pub(crate) fn plain_text(&self) -> Option<&'a str> {
-        if self.is_plain && !self.text.is_empty() { Some(self.text) } else { None }
-    }
-
-    /// What it spells if it is text, or else its JSON text.
-    pub(crate) fn decoded(&self) -> Result<Cow<'a, str>, &'a str> {
-        if self.is_plain { Ok(Cow::Borrowed(self.text)) } else { json::decode(self.text).ok_or(self.text) }
-    }
-
-    /// What it holds if it is text that is itself JSON, as Sentinel keeps objects, or its own JSON text.
-    pub(crate) fn structure(&self) -> Cow<'a, str> {
-        match self.decoded() {
-            Ok(Cow::Borrowed(text)) => Cow::Borrowed(text.trim_ascii()),
-            Ok(Cow::Owned(text)) => Cow::Owned(String::from(text.trim_ascii())),
-            Err(json) => Cow::Borrowed(json),
-        }
-    }
-
-    /// Calls `visit` with each value until it breaks.
-    pub(crate) fn each(&self, visit: &mut dyn FnMut(Value<'a>) -> ControlFlow<()>) -> ControlFlow<()> {
-        match self.plain_text() {
-            Some(text) => visit(Value::Text(Cow::Borrowed(text))),
-            None if self.is_plain => ControlFlow::Continue(()),
-            None => value::each(self.text, visit),
-        }
-    }
-
-    /// Whether it holds a value at all.
-    pub(crate) fn has_value(&self) -> bool {
-        self.each(&mut |_| ControlFlow::Break(())).is_break()
-    }
-}
-
-/// Set in the place of a slot's first value if it has others behind that.
-const IS_REPEATED: u32 = 1 << 31;
-
-/// The values that were found in a record, by slot.
-#[derive(Debug)]
-pub(crate) struct Values<'a> {
+pub(crate) struct Scopes<'a> {
+    pub(crate) scopes: Vec<Scope<'a>>,
     captured: Vec<Captured<'a>>,
-    /// The first value of each slot, by its place from 1 on and perhaps with [`IS_REPEATED`]; 0 if there is none.
-    first: Vec<u32>,
-    /// The innermost scope that anything was found in; `None` if nothing was.
-    pub(crate) deepest: Option<Scope>,
 }
 
-impl<'a> Values<'a> {
-    /// What was found at a slot in a scope, in the record's order.
-    pub(crate) fn at(&self, slot: Slot, scope: Scope) -> impl Iterator<Item = &Captured<'a>> {
-        let first = self.first.get(usize::from(slot.0)).copied().unwrap_or(0);
-        let from = ((first & !IS_REPEATED) as usize).wrapping_sub(1);
-        let found = match self.captured.get(from..) {
-            Some([only, ..]) if first & IS_REPEATED == 0 => core::slice::from_ref(only),
-            found => found.unwrap_or_default(),
+impl<'a> Scopes<'a> {
+    /// Reads a record; `texts` keep what is decoded of it. `None` if the record is not one JSON object.
+    pub(crate) fn read(paths: &Paths, record: &'a str, texts: &'a Texts) -> Option<Scopes<'a>> {
+        let mut reading = Reading {
+            tree: paths.tree(),
+            open: Vec::with_capacity(32),
+            closed: Vec::new(),
+            scopes: Vec::with_capacity(1),
+            envelopes: Vec::new(),
+            objects: Vec::new(),
+            room: texts,
+            base: 0,
+            is_decoded: false,
+            inline: 0,
         };
-        found.iter().filter(move |value| value.slot == slot && value.scope == scope)
+        let behind = reading.scope(record, 0, Around { scope: 0, opens: None, is_listed: false })?;
+        if json::token(record.as_bytes(), behind.get()) != record.len() {
+            return None;
+        }
+        // The first in the record is the next to be read.
+        reading.envelopes.reverse();
+        while let Some(envelope) = reading.envelopes.pop() {
+            let read = reading.envelopes.len();
+            reading.envelope(envelope);
+            if let Some(inner) = reading.envelopes.get_mut(read..) {
+                inner.reverse();
+            }
+        }
+        Some(Scopes { scopes: reading.scopes, captured: reading.closed })
     }
 
-    /// What was found at a slot, if that is one value, and in this scope.
-    #[inline]
-    pub(crate) fn only(&self, slot: Slot, scope: Scope) -> Option<&Captured<'a>> {
-        let first = *self.first.get(usize::from(slot.0))?;
-        self.captured.get((first as usize).wrapping_sub(1)).filter(|value| value.scope == scope)
+    /// The values that were found in a scope.
+    pub(crate) fn captured(&self, scope: ScopeId) -> &[Captured<'a>] {
+        let values = self.scopes.get(scope).map(|scope| scope.values.clone());
+        values.and_then(|values| self.captured.get(values)).unwrap_or_default()
+    }
+
+    /// What was found in a scope at a slot; for what is rarely asked for.
+    pub(crate) fn at(&self, scope: ScopeId, slot: Slot) -> impl Iterator<Item = &Captured<'a>> + Clone {
+        self.captured(scope).iter().filter(move |value| value.slot == slot)
     }
 }
 
-/// Whether these two bytes stand there.
-#[inline(always)]
-fn stands_at(text: &[u8], at: usize, pair: &[u8; 2]) -> bool {
-    text.get(at..).and_then(<[u8]>::first_chunk) == Some(pair)
+/// What a scope stands in.
+#[derive(Debug, Clone, Copy)]
+struct Around {
+    scope: ScopeId,
+    /// The envelope; none of the record itself.
+    opens: Option<Opens>,
+    is_listed: bool,
 }
+
+/// The JSON text of a value in an envelope, to be read when the scope around it has been.
+#[derive(Debug, Clone, Copy)]
+struct Later<'a> {
+    text: &'a str,
+    around: Around,
+    /// Where in the record it stands, or the text that it was decoded with.
+    position: usize,
+    is_decoded: bool,
+}
+
+/// JSON text that may hold an object of a scope, whose members stand below a node.
+#[derive(Debug, Clone, Copy)]
+struct ObjectText<'a> {
+    text: &'a str,
+    node: NodeId,
+    scope: ScopeId,
+}
+
+/// How much had been read at some point.
+struct Mark {
+    open: usize,
+    closed: usize,
+    scopes: usize,
+    envelopes: usize,
+    objects: usize,
+}
+
+/// How many scopes are read inside each other where they stand; each takes the stack deeper.
+const MAX_INLINE: u8 = 3;
 
 struct Reading<'p, 'a> {
     tree: Tree<'p>,
-    captured: Vec<Captured<'a>>,
-    /// As [`Values`] has it.
-    first: Vec<u32>,
-    /// The envelopes, each an object or text, and the scope of what is in it.
-    envelopes: Vec<(&'a str, Scope)>,
+    /// The values of the scopes that are open, of the innermost last.
+    open: Vec<Captured<'a>>,
+    /// The values of the others, scope by scope.
+    closed: Vec<Captured<'a>>,
+    scopes: Vec<Scope<'a>>,
+    /// What is to be read later.
+    envelopes: Vec<Later<'a>>,
+    objects: Vec<ObjectText<'a>>,
+    /// For the next decoded text.
+    room: &'a Texts,
+    /// Where the text that is being read stands in the record, and whether it is not a part of it, but was decoded.
+    base: usize,
+    is_decoded: bool,
+    inline: u8,
 }
 
 impl<'p, 'a> Reading<'p, 'a> {
-    /// Leaves only so many values and envelopes.
+    /// Reads a value in an envelope. What is not JSON is just text that a log line holds.
+    fn envelope(&mut self, Later { text, around, position, is_decoded }: Later<'a>) {
+        (self.base, self.is_decoded) = (position, is_decoded || text.starts_with('"'));
+        let Some(text) = self.decoded(text, around.opens.map_or(Encoding::Json, |opens| opens.encoding)) else { return };
+        match Kind::of(text.as_bytes().first().copied().unwrap_or(0)) {
+            Kind::Object => self.objects_in_row(text, around),
+            Kind::Array => {
+                let mark = self.mark();
+                if self.list(text, 0, ROOT, around).is_none() {
+                    self.forget_behind(&mark);
+                }
+            }
+            // JSON text in JSON text.
+            Kind::Text if json::is_whole(text) => {
+                self.envelopes.push(Later { text, around, position, is_decoded: true });
+            }
+            Kind::Text | Kind::Other => {}
+        }
+    }
+
+    /// Reads the objects that a text holds one behind the other.
+    fn objects_in_row(&mut self, text: &'a str, mut around: Around) {
+        let mut at = 0;
+        while json::kind(text.as_bytes(), at) == Kind::Object {
+            let mark = self.mark();
+            let start = json::token(text.as_bytes(), at);
+            let Some(behind) = self.scope(text, start, around) else { return self.forget_behind(&mark) };
+            around.is_listed = true;
+            at = behind.get();
+        }
+    }
+
+    /// The text of a JSON value, or what text spells if it is text, without white space around it.
+    fn decoded(&mut self, json: &'a str, encoding: Encoding) -> Option<&'a str> {
+        if !json.starts_with('"') {
+            return Some(json);
+        }
+        let decoded = match (json::decode(json)?, encoding) {
+            (text, Encoding::Base64) => from_base64(&text)?,
+            (Cow::Borrowed(text), Encoding::Json) => return Some(text.trim_ascii()),
+            (Cow::Owned(text), Encoding::Json) => text,
+        };
+        let (kept, room) = self.room.keep(decoded);
+        self.room = room;
+        Some(kept.trim_ascii())
+    }
+
+    /// Where in the record it is what stands at a place of the text that is being read.
+    fn position(&self, at: usize) -> usize {
+        if self.is_decoded { self.base } else { self.base + at }
+    }
+
+    fn mark(&self) -> Mark {
+        Mark {
+            open: self.open.len(),
+            closed: self.closed.len(),
+            scopes: self.scopes.len(),
+            envelopes: self.envelopes.len(),
+            objects: self.objects.len(),
+        }
+    }
+
+    /// Forgets what was read since then.
     #[cold]
-    fn forget_behind(&mut self, captured: usize, envelopes: usize) {
-        self.captured.truncate(captured);
-        self.envelopes.truncate(envelopes);
-        for first in &mut self.first {
-            if (*first & !IS_REPEATED) as usize > captured {
-                *first = 0;
+    fn forget_behind(&mut self, mark: &Mark) {
+        self.open.truncate(mark.open);
+        self.closed.truncate(mark.closed);
+        self.scopes.truncate(mark.scopes);
+        self.envelopes.truncate(mark.envelopes);
+        self.objects.truncate(mark.objects);
+    }
+
+    /// Whether what stands in a scope may be an envelope.
+    fn may_hold(&self, scope: ScopeId) -> bool {
+        self.scopes.get(scope).is_some_and(|scope| scope.depth < MAX_DEPTH)
+    }
+
+    /// Reads the object ahead as a scope of its own.
+    fn scope(&mut self, text: &'a str, at: usize, around: Around) -> Option<Behind> {
+        let scope = self.begin(text, at, around)?;
+        let behind = self.object(text, at, ROOT, scope)?;
+        self.end(text, behind, scope);
+        Some(behind)
+    }
+
+    /// Begins a scope.
+    #[inline(never)]
+    fn begin(&mut self, text: &'a str, at: usize, around: Around) -> Option<ScopeId> {
+        let Around { scope, opens, is_listed } = around;
+        let outer = self.scopes.get(scope);
+        let (depth, is_outer_listed) = outer.map_or((0, false), |outer| (outer.depth + 1, outer.is_listed));
+        let is_in_event_root = match outer {
+            Some(outer) if outer.depth > 0 => outer.is_in_event_root,
+            _ => opens.is_some_and(|opens| opens.is_event_root),
+        };
+        self.scopes.push(Scope {
+            around: scope,
+            text: text.get(at..)?,
+            position: self.position(at),
+            depth,
+            is_listed: is_listed || is_outer_listed,
+            is_in_event_root,
+            values: self.open.len()..self.open.len(),
+            objects: self.objects.len(),
+        });
+        Some(self.scopes.len() - 1)
+    }
+
+    /// Ends a scope: its values are put together. One without any is forgotten, unless others are in it.
+    #[inline(never)]
+    fn end(&mut self, text: &'a str, behind: Behind, scope: ScopeId) {
+        let Some(Scope { objects, values, .. }) = self.scopes.get(scope) else { return };
+        let (objects, begin) = (*objects, values.start);
+        let mut next = objects;
+        while let Some(object) = self.objects.get(next).copied() {
+            next += 1;
+            self.object_text(object);
+        }
+        self.objects.truncate(objects);
+        let from = self.closed.len();
+        if begin == 0 && from == 0 {
+            core::mem::swap(&mut self.open, &mut self.closed);
+        } else {
+            self.closed.extend_from_slice(self.open.get(begin..).unwrap_or_default());
+            self.open.truncate(begin);
+        }
+        let is_last = scope + 1 == self.scopes.len();
+        let is_named = self.envelopes.last().is_some_and(|later| later.around.scope >= scope);
+        if let Some(scope) = self.scopes.get_mut(scope) {
+            scope.values = from..self.closed.len();
+            // The text began with it; where others follow it, it is cut.
+            let length = (scope.text.len() + behind.get()).saturating_sub(text.len());
+            scope.text = scope.text.get(..length).unwrap_or(scope.text);
+            if scope.values.is_empty() && is_last && !is_named && scope.depth > 0 {
+                self.scopes.pop();
             }
         }
     }
 
-    /// Reads the object that is the whole of `text`.
-    fn whole_object(&mut self, text: &'a str, scope: Scope) -> Option<()> {
-        let behind = self.object(text, 0, ROOT, scope)?;
-        (json::token(text.as_bytes(), behind.get()) == text.len()).then_some(())
+    /// Reads text as the object that it should be.
+    fn object_text(&mut self, ObjectText { text, node, scope }: ObjectText<'a>) {
+        let Some(text) = self.decoded(text, Encoding::Json) else { return };
+        let mark = self.mark();
+        let kind = Kind::of(text.as_bytes().first().copied().unwrap_or(0));
+        let behind = self.below(text, 0, kind, node, Around { scope, opens: None, is_listed: false });
+        if behind.is_none_or(|behind| json::token(text.as_bytes(), behind.get()) != text.len()) {
+            self.forget_behind(&mark);
+        }
     }
 
     /// Reads the object ahead, whose members stand below `node`.
-    fn object(&mut self, text: &'a str, at: usize, node: NodeId, scope: Scope) -> Option<Behind> {
+    fn object(&mut self, text: &'a str, at: usize, node: NodeId, scope: ScopeId) -> Option<Behind> {
         let bytes = text.as_bytes();
         let at = json::expect(bytes, at, b'{')?.get();
         if let Some(behind) = json::expect(bytes, at, b'}') {
@@ -434,9 +338,9 @@ impl<'p, 'a> Reading<'p, 'a> {
 
     /// Reads the colon ahead and the value, which stands at `node`.
     #[inline]
-    fn member(&mut self, text: &'a str, at: usize, node: &Node, scope: Scope) -> Option<Behind> {
+    fn member(&mut self, text: &'a str, at: usize, node: &Node, scope: ScopeId) -> Option<Behind> {
         let bytes = text.as_bytes();
-        if let Node { slot: Some(slot), envelope: None, .. } = *node
+        if let Node { slot: Some(slot), opens: None, has_children: false, .. } = *node
             && stands_at(bytes, at, b":\"")
         {
             let end = json::string(bytes, at + 2)?;
@@ -444,19 +348,10 @@ impl<'p, 'a> Reading<'p, 'a> {
             // Both ends stand beside ASCII, so there is no character that they could cut; as in `value`.
             let text =
                 if end.is_plain() { text.get(at + 2..behind.get() - 1)? } else { text.get(at + 1..behind.get())? };
-            self.capture(Captured { text, is_plain: end.is_plain(), scope, slot })?;
+            self.open.push(Captured { text, is_plain: end.is_plain(), slot });
             return Some(behind);
         }
         self.value(text, json::expect(bytes, at, b':')?.get(), node, scope)
-    }
-
-    /// Keeps a value.
-    #[inline]
-    fn capture(&mut self, value: Captured<'a>) -> Option<()> {
-        let first = self.first.get_mut(usize::from(value.slot.0))?;
-        self.captured.push(value);
-        *first = if *first == 0 { self.captured.len() as u32 } else { *first | IS_REPEATED };
-        Some(())
     }
 
     /// Where a key leads to that is written with escapes, and stands behind `quote`.
@@ -468,12 +363,21 @@ impl<'p, 'a> Reading<'p, 'a> {
 
     /// Reads the value ahead, which stands at `node`.
     #[inline]
-    fn value(&mut self, text: &'a str, at: usize, node: &Node, scope: Scope) -> Option<Behind> {
+    fn value(&mut self, text: &'a str, at: usize, node: &Node, scope: ScopeId) -> Option<Behind> {
         let bytes = text.as_bytes();
-        let Node { number, slot, envelope, has_children, .. } = *node;
+        let Node { number, slot, opens, has_children, parent, .. } = *node;
         let (first, at) = json::first(bytes, at)?;
         let kind = Kind::of(first);
-        if slot.is_some() || envelope.is_some() {
+        let is_nested = matches!(kind, Kind::Object | Kind::Array);
+        let around = Around { scope, opens, is_listed: false };
+        let is_inline = opens.is_some()
+            && !has_children
+            && slot.is_none()
+            && parent == ROOT
+            && is_nested
+            && self.inline < MAX_INLINE
+            && self.may_hold(scope);
+        if !is_inline && (slot.is_some() || opens.is_some() || kind == Kind::Text) {
             let (behind, is_plain) = match kind {
                 Kind::Text => json::string(bytes, at + 1).map(|end| (end.behind(), end.is_plain()))?,
                 _ => (json::skip(bytes, at)?, false),
@@ -481,61 +385,106 @@ impl<'p, 'a> Reading<'p, 'a> {
             if let Some(slot) = slot {
                 let quote = usize::from(is_plain);
                 let text = text.get(at + quote..behind.get() - quote)?;
-                self.capture(Captured { text, is_plain, scope, slot })?;
+                self.open.push(Captured { text, is_plain, slot });
             }
-            if scope < MAX_SCOPE {
-                match (envelope, kind) {
-                    (Some(_), Kind::Object) | (Some(Envelope::ObjectOrText), Kind::Text) => {
-                        self.envelopes.push((text.get(at..behind.get())?, scope + 1));
-                    }
-                    _ => {}
-                }
+            if opens.is_some() || (has_children && kind == Kind::Text) {
+                self.read_later(text.get(at..behind.get())?, at, node, around);
             }
-            if !has_children || !matches!(kind, Kind::Object | Kind::Array) {
+            if !has_children || !is_nested {
                 return Some(behind);
             }
         }
+        let (node, opens) = if is_inline { (ROOT, opens) } else { (number, None) };
+        self.inline += u8::from(is_inline);
         // The only call, so that it becomes part of `object`: the host's stack has few bytes for each level.
-        self.below(text, at, kind, number, scope)
+        let behind = self.below(text, at, kind, node, Around { opens, ..around });
+        self.inline -= u8::from(is_inline);
+        behind
     }
 
-    /// Reads what stands below `node` in the value ahead. Arrays directly inside arrays hold no fields; not following them
-    /// keeps the recursion short.
-    fn below(&mut self, text: &'a str, at: usize, kind: Kind, node: NodeId, scope: Scope) -> Option<Behind> {
-        let bytes = text.as_bytes();
+    /// Takes down what is to be read when the rest of its scope has been.
+    #[cold]
+    fn read_later(&mut self, text: &'a str, at: usize, node: &Node, around: Around) {
+        if text.starts_with('"') && !may_begin_json(text, around.opens) {
+            return;
+        }
+        if node.has_children && text.starts_with('"') {
+            self.objects.push(ObjectText { text, node: node.number, scope: around.scope });
+        }
+        if around.opens.is_some() && self.may_hold(around.scope) {
+            let position = self.position(at);
+            self.envelopes.push(Later { text, around, position, is_decoded: self.is_decoded });
+        }
+    }
+
+    /// Reads what stands below `node` in the value ahead, or in the envelope that it is. Arrays directly inside arrays hold no
+    /// fields; not following them keeps the recursion short.
+    fn below(&mut self, text: &'a str, at: usize, kind: Kind, node: NodeId, around: Around) -> Option<Behind> {
         match kind {
-            Kind::Object => self.object(text, at, node, scope),
-            Kind::Text | Kind::Other => json::skip(bytes, at),
-            Kind::Array => {
-                let mut at = json::expect(bytes, at, b'[')?.get();
-                if let Some(behind) = json::expect(bytes, at, b']') {
-                    return Some(behind);
-                }
-                loop {
-                    let behind = match json::kind(bytes, at) {
-                        Kind::Object => self.object(text, at, node, scope)?,
-                        _ => json::skip(bytes, at)?,
-                    };
-                    match json::next(bytes, behind.get(), b']')? {
-                        Next::At(next) => at = next,
-                        Next::End(behind) => return Some(behind),
+            Kind::Object if around.opens.is_some() => self.scope(text, at, around),
+            Kind::Object => self.object(text, at, node, around.scope),
+            Kind::Array => self.list(text, at, node, around),
+            Kind::Text | Kind::Other => json::skip(text.as_bytes(), at),
+        }
+    }
+
+    /// Reads the array ahead: what stands below `node` in its objects, or each as a scope if it is an envelope.
+    fn list(&mut self, text: &'a str, at: usize, node: NodeId, mut around: Around) -> Option<Behind> {
+        let bytes = text.as_bytes();
+        around.is_listed = true;
+        let mut at = json::expect(bytes, at, b'[')?.get();
+        if let Some(behind) = json::expect(bytes, at, b']') {
+            return Some(behind);
+        }
+        loop {
+            let start = json::token(bytes, at);
+            let behind = match (json::kind(bytes, start), around.opens) {
+                (Kind::Object, None) => self.object(text, start, node, around.scope)?,
+                (Kind::Object, Some(_)) => self.scope(text, start, around)?,
+                (kind, opens) => {
+                    let behind = json::skip(bytes, start)?;
+                    if kind == Kind::Text && opens.is_some() {
+                        let (position, is_decoded) = (self.position(start), self.is_decoded);
+                        self.envelopes.push(Later { text: text.get(start..behind.get())?, around, position, is_decoded });
                     }
+                    behind
                 }
+            };
+            match json::next(bytes, behind.get(), b']')? {
+                Next::At(next) => at = next,
+                Next::End(behind) => return Some(behind),
             }
         }
     }
+}
+
+/// Whether text may hold JSON, by its first letter; most text that could is a log line or a name.
+fn may_begin_json(text: &str, opens: Option<Opens>) -> bool {
+    match (text.as_bytes().get(1), opens) {
+        (Some(_), Some(Opens { encoding: Encoding::Base64, .. })) => true,
+        (Some(b'{' | b'[' | b'\\' | b' ' | b'\t' | b'\r' | b'\n'), _) => true,
+        _ => false,
+    }
+}
+
+/// Whether these two bytes stand there.
+#[inline(always)]
+fn stands_at(text: &[u8], at: usize, pair: &[u8; 2]) -> bool {
+    text.get(at..).and_then(<[u8]>::first_chunk) == Some(pair)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use alloc::format;
-    use alloc::string::ToString;
+    use alloc::string::{String, ToString};
+    use alloc::vec;
 
-    fn found(paths: &Paths, slot: Slot, record: &str) -> Vec<String> {
+    fn found(paths: &Paths, slot: Slot, record: &str) -> Vec<Vec<String>> {
         let texts = Texts::default();
-        let values = paths.read(record, &texts).expect("JSON");
-        values.at(slot, 0).map(|value| value.text.to_string()).collect()
+        let scopes = Scopes::read(paths, record, &texts).expect("JSON");
+        let texts = |scope| scopes.at(scope, slot).map(|value| value.text.to_string()).collect();
+        (0..scopes.scopes.len()).map(texts).collect()
     }
 
     #[test]
@@ -555,10 +504,13 @@ mod tests {
                 format!(r#"{{"x.{name}":{{"y":"1"}}}}"#),
                 format!(r#"{{"x":[{{"z":0}},{{"{name}.y" : "1"}}]}}"#),
                 format!(r#"{{"\u0078":{{"{name}":{{"\u0079":"1"}}}}}}"#),
+                format!(r#"{{"x":"{{\"{name}\":{{\"y\":\"1\"}}}}"}}"#),
+                format!(r#"{{"x":{{"{name}":" {{\"y\":\"1\"}}\n"}}}}"#),
+                format!(r#"{{"x":"[{{\"{name}\":\"{{\\\"y\\\":\\\"1\\\"}}\"}}]"}}"#),
             ] {
-                assert_eq!(found(&paths, slot, &record), ["1"], "{record}");
+                assert_eq!(found(&paths, slot, &record), [["1"]], "{record}");
                 let other = record.replace('y', "yy").replace("0079", "0078");
-                assert_eq!(found(&paths, slot, &other), [""; 0], "{other}");
+                assert_eq!(found(&paths, slot, &other), [[""; 0]], "{other}");
             }
         }
     }
@@ -568,26 +520,78 @@ mod tests {
         let mut paths = Paths::new(None);
         let [a, b] = ["a", "b"].map(|path| paths.slot(path));
         let record = r#"{"a":"1","b":2,"a":"\u0033","detail":{"a":"4"},"a":["5"]}"#;
-        assert_eq!(found(&paths, a, record), ["1", r#""\u0033""#, r#"["5"]"#]);
-        assert_eq!(found(&paths, b, record), ["2"]);
+        assert_eq!(found(&paths, a, record), [vec!["1", r#""\u0033""#, r#"["5"]"#], vec!["4"]]);
+        assert_eq!(found(&paths, b, record), [vec!["2"], vec![]]);
+    }
+
+    #[test]
+    fn each_object_in_an_envelope_is_a_scope_of_its_own() {
+        let mut paths = Paths::new(Some("x.y"));
+        let [a, b] = ["a", "b"].map(|path| paths.slot(path));
+        for (record, of_a, of_b) in [
+            (r#"{"Records":[{"a":1},{"a":2,"b":3},4,[{"a":5}],{}]}"#, vec!["1", "2"], vec!["3"]),
+            (r#"{"a":0,"Records":[{"a":1}],"b":9}"#, vec!["0", "1"], vec!["9"]),
+            (r#"{"Records":[{"detail":{"a":1}},{"Records":[{"a":2},{"a":3}]}]}"#, vec!["1", "2", "3"], vec![]),
+            (r#"{"Records":{"a":1},"Records":"{\"a\":2} {\"a\":3}\n"}"#, vec!["1", "2", "3"], vec![]),
+            (r#"{"logEvents":[{"message":"{\"a\":1}"},{"message":"no"},{"message":"{\"b\":2}"}]}"#, vec!["1"], vec!["2"]),
+            (r#"{"x":[{"y":{"a":1}},{"y":"{\"a\":2}"},{"y":["{\"a\":3}",{"a":4}]}]}"#, vec!["1", "2", "3", "4"], vec![]),
+            (r#"{"x":"[{\"y\":{\"a\":1}},{\"y\":{\"a\":2}}]"}"#, vec!["1", "2"], vec![]),
+            (r#"{"Body":"{\"Message\":\"{\\\"detail\\\":{\\\"a\\\":1}}\"}"}"#, vec!["1"], vec![]),
+            (r#"{"message":"\"{\\\"a\\\":1}\""}"#, vec!["1"], vec![]),
+            (r#"{"records":[{"data":"eyJhIjoxfXsiYSI6Mn0="},{"data":"not base64"},{"data":"eyJiIjoz"}]}"#, vec!["1", "2"], vec![]),
+            (r#"{"Records":[{"kinesis":{"data":"eyJhIjoxfQ"}}]}"#, vec!["1"], vec![]),
+            (r#"{"Records":[{"a":1},{"a":2]}"#, vec![], vec![]),
+            (r#"{"log":"{\"Records\":[{\"a\":1},{\"a\":2]}"}"#, vec![], vec![]),
+            (r#"{"log":"{\"a\":1} {\"a\":2"}"#, vec!["1"], vec![]),
+        ] {
+            let texts = Texts::default();
+            let Some(scopes) = Scopes::read(&paths, record, &texts) else {
+                assert!(of_a.is_empty(), "{record}");
+                continue;
+            };
+            let mut all: Vec<usize> = (0..scopes.scopes.len()).collect();
+            all.sort_by_key(|scope| scopes.scopes[*scope].position);
+            let (scopes, all) = (&scopes, &all);
+            let of = |slot| all.iter().copied().flat_map(move |scope| scopes.at(scope, slot).map(|value| value.text));
+            assert_eq!((of(a).collect::<Vec<_>>(), of(b).collect::<Vec<_>>()), (of_a, of_b), "{record}");
+        }
+    }
+
+    #[test]
+    fn a_scope_has_its_own_text() {
+        let mut paths = Paths::new(None);
+        paths.slot("a");
+        let record = r#"{"Records":[ {"a":1} , {"a":2}],"log":"{\"a\":3}{\"a\":4}"}"#;
         let texts = Texts::default();
-        let values = paths.read(record, &texts).expect("JSON");
-        assert!(values.only(a, 0).is_none());
-        assert_eq!(values.only(b, 0).map(|value| value.text), Some("2"));
-        assert_eq!(values.at(a, 1).map(|value| value.text).collect::<Vec<_>>(), ["4"]);
-        assert_eq!(values.deepest, Some(1));
+        let scopes = Scopes::read(&paths, record, &texts).expect("JSON");
+        let found: Vec<&str> = scopes.scopes.iter().map(|scope| scope.text).collect();
+        assert_eq!(found, [record, r#"{"a":1}"#, r#"{"a":2}"#, r#"{"a":3}"#, r#"{"a":4}"#]);
     }
 
     #[test]
     fn text_that_turns_out_to_be_no_json_leaves_nothing_behind() {
         let mut paths = Paths::new(Some("log"));
         let [a, b] = ["a", "b"].map(|path| paths.slot(path));
-        let texts = Texts::default();
         let record = r#"{"a":"1","log":"{\"a\":\"2\",\"b\":\"3\",","log":"{\"b\":\"4\"}"}"#;
-        let values = paths.read(record, &texts).expect("JSON");
-        assert_eq!(values.at(a, 0).map(|value| value.text).collect::<Vec<_>>(), ["1"]);
-        assert_eq!(values.at(a, 1).count(), 0);
-        assert_eq!(values.only(b, 1).map(|value| value.text), Some("4"));
-        assert_eq!(values.deepest, Some(1));
+        assert_eq!(found(&paths, a, record), [vec!["1"], vec![]]);
+        assert_eq!(found(&paths, b, record), [vec![], vec!["4"]]);
+    }
+
+    /// Nothing is kept for objects without values, and reading takes no more of the stack for many levels.
+    #[test]
+    fn what_is_nested_or_repeated_costs_what_it_is_long() {
+        let mut paths = Paths::new(None);
+        let slot = paths.slot("a");
+        let texts = Texts::default();
+        let many = format!("{{\"Records\":[{}{{\"a\":1}}]}}", "{},{\"b\":[]},".repeat(100_000));
+        let scopes = Scopes::read(&paths, &many, &texts).expect("JSON");
+        assert_eq!(scopes.scopes.len(), 2);
+        for level in ["detail", "Records", "event"] {
+            let begin = format!("{{\"{level}\":");
+            let deep = format!("{}{{\"a\":1}}{}", begin.repeat(20_000), "}".repeat(20_000));
+            let scopes = Scopes::read(&paths, &deep, &texts).expect("JSON");
+            assert!(scopes.scopes.len() <= usize::from(MAX_DEPTH) + 1);
+            assert_eq!((0..scopes.scopes.len()).map(|scope| scopes.at(scope, slot).count()).sum::<usize>(), 0);
+        }
     }
 }

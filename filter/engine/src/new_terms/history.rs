@@ -40,6 +40,8 @@ pub enum GroupSighting {
     Opens {
         /// When the group's first event was.
         start: Seconds,
+        /// Whether that is this event, delivered before.
+        again: bool,
     },
     /// The group has alerted already.
     Suppressed {
@@ -256,7 +258,8 @@ impl History {
             return Sighting::New(reason);
         };
         let before = *entry;
-        if !entry.is_within(at, window) {
+        let is_new = !entry.is_within(at, window);
+        if is_new {
             entry.renew(at, event);
         } else if at > entry.last_seen {
             entry.refresh(at, window);
@@ -267,10 +270,10 @@ impl History {
             owner.promote(tuple);
             self.changes.push(Change::Entry(number, tuple, entry));
         }
-        if entry.introduced_by == event && event != EventHash::NONE {
-            Sighting::New(entry.reason())
-        } else {
-            Sighting::Known
+        match entry.introduced_by == event && event != EventHash::NONE {
+            true if is_new => Sighting::New(entry.reason()),
+            true => Sighting::Again(entry.reason()),
+            false => Sighting::Known,
         }
     }
 
@@ -287,7 +290,7 @@ impl History {
         event: EventHash,
     ) -> GroupSighting {
         self.clock = self.clock.max(at);
-        let opens = GroupSighting::Opens { start: at };
+        let opens = GroupSighting::Opens { start: at, again: false };
         let Some(owner) = self.owners.get_mut(usize::from(number.0)) else { return opens };
         let Standing { window, since, .. } = owner.standing;
         let duration = window.max(1);
@@ -296,7 +299,7 @@ impl History {
             return opens;
         };
         if entry.introduced_by == event {
-            return GroupSighting::Opens { start: entry.first_seen };
+            return GroupSighting::Opens { start: entry.first_seen, again: true };
         }
         if at.abs_diff(entry.first_seen) < duration {
             entry.last_seen = entry.last_seen.max(at);

@@ -11,7 +11,7 @@ use core::cmp::Ordering;
 use super::{ANCHORS, needed_tests};
 use crate::event::fields::{self, Source};
 use crate::event::value::Value;
-use crate::event::{DIALECTS, EVENT_BRIDGE_ROOT, MAX_SCOPE, number};
+use crate::event::{DIALECTS, number};
 use crate::predicate;
 use crate::rule::{Comparison, Dialect, FieldRef, Pack, Rule, Settings, Test};
 
@@ -21,11 +21,8 @@ pub const ACTION: &str = ANCHORS[0].field;
 /// The field of the service that the event is of.
 pub const PROVIDER: &str = ANCHORS[1].field;
 
-/// EventBridge's key, under which a record's event may stand as an object.
-pub const EVENT_BRIDGE: &str = EVENT_BRIDGE_ROOT;
-
-/// How many envelopes, one in the other, are opened.
-pub const MAX_ENVELOPES: usize = MAX_SCOPE as usize;
+/// The key that says that a record is as CloudTrail writes it: then it is in no envelope but the operator's.
+pub const EVENT_VERSION: &str = fields::EVENT_VERSION;
 
 /// What a rule's query needs; neither field, if any event may match.
 #[derive(Debug, Clone)]

@@ -88,7 +88,7 @@ enum Says {
 
 impl Says {
     fn is_new(self) -> bool {
-        matches!(self, Says::Tuple(Sighting::New(_)) | Says::Group(GroupSighting::Opens { .. }))
+        matches!(self, Says::Tuple(Sighting::New(_) | Sighting::Again(_)) | Says::Group(GroupSighting::Opens { .. }))
     }
 }
 
@@ -109,7 +109,8 @@ impl Model {
             return Sighting::New(Reason::NeverSeen);
         };
         known.first = known.first.min(at);
-        if i64::from(at) - i64::from(known.last) > i64::from(window) {
+        let is_expired = i64::from(at) - i64::from(known.last) > i64::from(window);
+        if is_expired {
             known.before = Some(known.last);
             known.introduced_by = event;
             known.last = at;
@@ -117,11 +118,12 @@ impl Model {
             let step = if window < 200 { 1 } else { window / 100 };
             known.last = at + (step - at % step) % step;
         }
-        match known.before {
-            _ if event == 0 || known.introduced_by != event => Sighting::Known,
-            None => Sighting::New(Reason::NeverSeen),
-            Some(last) => Sighting::New(Reason::Expired { last_seen: millis(last) }),
-        }
+        let reason = match known.before {
+            _ if event == 0 || known.introduced_by != event => return Sighting::Known,
+            None => Reason::NeverSeen,
+            Some(last) => Reason::Expired { last_seen: millis(last) },
+        };
+        if is_expired { Sighting::New(reason) } else { Sighting::Again(reason) }
     }
 
     fn see_group(&mut self, seen: Seen) -> GroupSighting {
@@ -132,10 +134,10 @@ impl Model {
             let known = self.groups.iter_mut().find(|group| group.text == new.text && group.period == period);
             let Some(known) = known else {
                 self.groups.push(new);
-                return GroupSighting::Opens { start: at };
+                return GroupSighting::Opens { start: at, again: false };
             };
             if known.opened_by == event {
-                return GroupSighting::Opens { start: known.start };
+                return GroupSighting::Opens { start: known.start, again: true };
             }
             if at.max(known.start) - at.min(known.start) < duration {
                 known.end = known.end.max(at);
@@ -144,7 +146,7 @@ impl Model {
             }
             if at > known.start {
                 *known = new;
-                return GroupSighting::Opens { start: at };
+                return GroupSighting::Opens { start: at, again: false };
             }
         }
         unreachable!("the events of one period are less than its length apart");
@@ -415,12 +417,15 @@ proptest! {
             let must_be_new = is_first && seen.owner != GROUPS && expected.is_new();
             assert!(says.is_new() || !must_be_new, "{seen:?} is known, and was not seen");
             match says {
-                Says::Tuple(Sighting::New(Reason::NeverSeen | Reason::Evicted) | Sighting::Known) => {}
-                // A tuple of which less is known expires sooner.
-                Says::Tuple(Sighting::New(Reason::Expired { last_seen })) => {
-                    assert!(last_seen < millis(seen.at), "{seen:?} was last seen at {last_seen}");
-                }
-                Says::Tuple(Sighting::New(Reason::TooMany)) => panic!("{seen:?} is one tuple"),
+                Says::Tuple(Sighting::Known) => {}
+                Says::Tuple(Sighting::New(reason) | Sighting::Again(reason)) => match reason {
+                    Reason::NeverSeen | Reason::Evicted => {}
+                    // A tuple of which less is known expires sooner.
+                    Reason::Expired { last_seen } => {
+                        assert!(last_seen < millis(seen.at), "{seen:?} was last seen at {last_seen}");
+                    }
+                    Reason::TooMany => panic!("{seen:?} is one tuple"),
+                },
                 Says::Group(GroupSighting::Opens { .. }) => drop(opened.insert(seen.term)),
                 Says::Group(GroupSighting::Suppressed { start, end, count }) => {
                     assert!(opened.contains(&seen.term), "{seen:?} is suppressed, and nothing alerted");

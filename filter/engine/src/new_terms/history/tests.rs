@@ -31,7 +31,7 @@ fn a_tuple_is_known_for_the_window_after_its_last_sighting() {
     assert_eq!(observe(2010, "3"), Sighting::Known);
     assert_eq!(observe(500, "late"), Sighting::Known);
     assert_eq!(observe(3011, "4"), Sighting::New(Reason::Expired { last_seen: 2_010_000 }));
-    assert_eq!(observe(3011, "4"), Sighting::New(Reason::Expired { last_seen: 2_010_000 }));
+    assert_eq!(observe(3011, "4"), Sighting::Again(Reason::Expired { last_seen: 2_010_000 }));
     assert_eq!(observe(3011, "5"), Sighting::Known);
     assert_eq!(observe(5, "1"), Sighting::Known);
     let entry = history.owner(tuples).and_then(|owner| owner.get(a)).copied().expect("an entry");
@@ -43,17 +43,18 @@ fn a_group_lasts_from_the_event_on_that_opened_it() {
     let (mut history, _, groups) = history(10);
     let group = print(&history, "group");
     let mut observe = |at, name: &str| history.observe_group(groups, group, at, event(name));
-    let opens = |start| GroupSighting::Opens { start };
+    let opens = |start| GroupSighting::Opens { start, again: false };
+    let again = |start| GroupSighting::Opens { start, again: true };
     let suppressed = |start, end, count| GroupSighting::Suppressed { start, end, count };
     assert_eq!(observe(5000, "1"), opens(5000));
     assert_eq!(observe(5800, "2"), suppressed(5000, 5800, 2));
     assert_eq!(observe(4500, "late"), suppressed(5000, 5800, 3));
-    assert_eq!(observe(5000, "1"), opens(5000));
+    assert_eq!(observe(5000, "1"), again(5000));
     assert_eq!(observe(5999, "3"), suppressed(5000, 5999, 4));
     assert_eq!(observe(6000, "4"), opens(6000));
     // Delivered again, now inside the group that another event has opened since: that group stays as it is.
     assert_eq!(observe(5800, "2"), suppressed(6000, 6000, 2));
-    assert_eq!(observe(6000, "4"), opens(6000));
+    assert_eq!(observe(6000, "4"), again(6000));
     assert_eq!(observe(6999, "5"), suppressed(6000, 6999, 3));
     assert_eq!(observe(2100, "of a group gone by"), opens(2100));
     assert_eq!(observe(2900, "of the same"), suppressed(2100, 2900, 2));
@@ -73,7 +74,7 @@ fn the_one_seen_the_longest_ago_goes_first_and_is_told_as_evicted_inside_its_win
     assert_eq!(history.len(), 2);
     assert_eq!(history.observe(tuples, a, 5, event("5")), Sighting::Known);
     assert_eq!(history.observe(tuples, b, 6, event("6")), Sighting::New(Reason::Evicted));
-    assert_eq!(history.observe(tuples, b, 6, event("6")), Sighting::New(Reason::Evicted));
+    assert_eq!(history.observe(tuples, b, 6, event("6")), Sighting::Again(Reason::Evicted));
     assert_eq!(history.observe(tuples, d, 7, event("7")), Sighting::New(Reason::NeverSeen));
     let standing = history.standing(tuples);
     assert_eq!((standing.evictions, standing.evicted_until), (3, 6));
