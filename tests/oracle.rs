@@ -9,6 +9,7 @@
 
 mod event;
 mod json;
+mod per_request;
 mod time;
 mod value;
 
@@ -20,6 +21,7 @@ use serde_json::{Map, Value as Output, json};
 use self::event::Event;
 use self::json::Json;
 pub(crate) use self::json::Members;
+use self::per_request::terms_of;
 pub(crate) use self::time::{read_time, rfc3339};
 
 /// The whole second of a time, in milliseconds; nothing is before 1970.
@@ -157,7 +159,7 @@ impl Oracle {
             return vec![None];
         };
         let names: Vec<String> = terms.fields.iter().map(|field| self.name(*field)).collect();
-        let sets: Vec<Vec<String>> = names.iter().map(|name| event.texts(name)).collect();
+        let sets: Vec<Vec<String>> = names.iter().map(|name| terms_of(event, name)).collect();
         let mut raised = Vec::new();
         for values in cartesian(&sets) {
             if let Some(seen_before) = self.sighting(index, &values, time, terms.window_ms, identity) {
@@ -214,7 +216,7 @@ impl Oracle {
             return Grouped::Alert(None);
         };
         let fields = suppression.group_by.iter();
-        let terms: Vec<Vec<String>> = fields.map(|field| event.texts(&self.name(*field))).collect();
+        let terms: Vec<Vec<String>> = fields.map(|field| terms_of(event, &self.name(*field))).collect();
         if suppression.missing == MissingFields::DoNotSuppress && terms.iter().any(Vec::is_empty) {
             return Grouped::Alert(None);
         }
@@ -386,7 +388,8 @@ impl Oracle {
             if !self.matches(&rule.query, &event) {
                 continue;
             }
-            let sets: Vec<Vec<String>> = terms.fields.iter().map(|field| event.texts(&self.name(*field))).collect();
+            let sets: Vec<Vec<String>> =
+                terms.fields.iter().map(|field| terms_of(&event, &self.name(*field))).collect();
             for values in cartesian(&sets) {
                 found.push((index, values, time, event.identity(record)));
             }
