@@ -10,9 +10,11 @@ use std::process::Command;
 
 use firstseen::guest::Entry;
 use firstseen::sample;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::subjects::{BUILTIN_RULE_IDS, module, module_file, new_directory};
+use crate::oracle::Oracle;
+use crate::subjects::{BUILTIN_RULE_IDS, Native, Subject, annotation, compiled, module, module_file, new_directory};
 
 /// The dialects that [`call`] knows.
 pub(crate) const DIALECTS: [&str; 3] = ["cloudtrail", "sentinel", "ecs"];
@@ -237,5 +239,65 @@ fn what_is_naturally_seen_once_is_not_named() {
         assert_eq!(said(&directory, &records), [""; 0], "{}", records[1].1);
         assert_eq!(rule_shown(&directory)["differing_fields"], json!([]));
         let _ = std::fs::remove_dir_all(directory);
+    }
+}
+
+/// An object of few members, some of them per-request ones; as JSON, and as Elastic's integration writes it.
+fn additional() -> impl Strategy<Value = (Value, String)> {
+    let names =
+        ["k", "note", "requestId", "x-amz-id-2", "X-AMZ-REQUEST-ID", "ExtendedRequestId", "credentials", "expiration"];
+    let name = prop::sample::select(names.to_vec());
+    let leaf = prop::sample::select(vec!["a", "b", "requestId", "ExtendedRequestId=1", "MTo="]);
+    let leaf = leaf.prop_map(|text| (json!(text), text.to_owned()));
+    let object = |value: BoxedStrategy<(Value, String)>| {
+        prop::collection::btree_map(name.clone(), value, 0..4).prop_map(|members| {
+            let pairs: Vec<String> = members.iter().map(|(name, (_, text))| format!("{name}={text}")).collect();
+            let json: serde_json::Map<_, _> =
+                members.into_iter().map(|(name, (value, _))| (name.to_owned(), value)).collect();
+            (Value::Object(json), format!("{{{}}}", pairs.join(", ")))
+        })
+    };
+    let inner = object(leaf.clone().boxed());
+    let list = prop::collection::vec(inner.clone(), 1..3).prop_map(|items| {
+        let (values, texts): (Vec<Value>, Vec<String>) = items.into_iter().unzip();
+        (json!(values), format!("[{}]", texts.join(", ")))
+    });
+    object(prop_oneof![4 => leaf, 2 => inner, 1 => list].boxed())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn groups_and_tuples_are_the_oracles(
+        calls in prop::collection::vec((additional(), 0..7_usize, any::<bool>()), 1..7)
+    ) {
+        let pack = compiled(None, &[]);
+        let (mut native, mut oracle) = (Native::new(&pack), Oracle::new(&pack));
+        for (number, ((value, pairs), form, is_response)) in calls.into_iter().enumerate() {
+            let text = value.to_string();
+            let mut event: Value = serde_json::from_str(&call(DIALECTS[form % 3], "deploy", number as u32, "k", "v")).unwrap();
+            let written = match form {
+                0 => value,
+                1 | 2 => json!(text),
+                3 => json!(format!(" {text} ")),
+                4 => json!(json!(text).to_string()),
+                5 => json!(pairs),
+                _ => json!({ "inner": text, "k": [value] }),
+            };
+            let place = match (form % 3, is_response) {
+                (0, false) => &mut event["additionalEventData"],
+                (0, true) => &mut event["responseElements"],
+                (1, false) => &mut event["AdditionalEventData"],
+                (1, true) => &mut event["ResponseElements"],
+                (_, false) => &mut event["aws"]["cloudtrail"]["additional_eventdata"],
+                (_, true) => &mut event["aws"]["cloudtrail"]["response_elements"],
+            };
+            *place = written;
+            let record = event.to_string().into_bytes();
+            let arrival = i64::from(BEGIN) * 1000 + 60_000;
+            let found = annotation(&record, &native.process(&record, arrival)).unwrap();
+            prop_assert_eq!(found, oracle.process(&record, arrival), "{}", String::from_utf8_lossy(&record));
+        }
     }
 }

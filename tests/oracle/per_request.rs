@@ -111,23 +111,37 @@ fn stripped_pairs(text: &str) -> Option<String> {
         return None;
     }
     let mut rest = text.to_owned();
-    for name in ALWAYS.split_whitespace() {
-        let lower = rest.to_lowercase();
-        if lower.matches(&format!("{name}=")).count() != 1 {
+    for name in ALWAYS.split_whitespace().chain(IN_CREDENTIALS.split_whitespace()) {
+        let lower = rest.to_ascii_lowercase();
+        let places = |before: &str| -> Vec<usize> {
+            lower.match_indices(&format!("{before}{name}=")).map(|(at, _)| at + before.len()).collect()
+        };
+        let [start] = [places("{"), places("["), places(" ")].concat()[..] else { continue };
+        let is_member = lower[..start].ends_with(['{', '[']) || lower[..start].ends_with(", ");
+        let value = start + name.len() + 1;
+        let is_issued = !IN_CREDENTIALS.contains(name) || is_in_credentials(&lower[..start]);
+        if !is_member || !is_issued || rest[value..].starts_with(['{', '[']) {
             continue;
         }
-        for before in ["{", ", "] {
-            let Some(at) = lower.find(&format!("{before}{name}=")) else { continue };
-            let start = at + before.len();
-            let value = start + name.len() + 1;
-            let end = value + rest[value..].find([',', '}', ']']).unwrap_or(rest.len() - value);
-            rest = if rest[end..].starts_with(", ") {
-                format!("{}{}", &rest[..start], &rest[end + 2..])
-            } else {
-                format!("{}{}", rest[..start].trim_end_matches(", "), &rest[end..])
-            };
-            break;
-        }
+        let end = value + rest[value..].find([',', '}', ']']).unwrap_or(rest.len() - value);
+        rest = if rest[end..].starts_with(", ") {
+            format!("{}{}", &rest[..start], &rest[end + 2..])
+        } else {
+            format!("{}{}", rest[..start].trim_end_matches(", "), &rest[end..])
+        };
     }
     (rest != text).then_some(rest)
+}
+
+/// Whether the object that is open at the end of this text is that of the credentials.
+fn is_in_credentials(before: &str) -> bool {
+    let mut open = Vec::new();
+    for (at, character) in before.char_indices() {
+        match character {
+            '{' | '[' => open.push(at),
+            '}' | ']' => drop(open.pop()),
+            _ => {}
+        }
+    }
+    open.last().is_some_and(|at| before[*at..].starts_with('{') && before[..*at].ends_with("credentials="))
 }

@@ -21,6 +21,7 @@ use siphasher::sip128::SipHasher24;
 
 use crate::new_terms::MAX_TUPLES;
 use crate::rule::{Dialect, FieldRef, Settings};
+use crate::words::first_word;
 
 pub(crate) mod address;
 pub mod fields;
@@ -197,10 +198,8 @@ impl<'a> EventView<'a> {
     /// told, so an attacker who finds two callers with one number gains nothing.
     pub(crate) fn caller(&self) -> Option<u32> {
         let caller = self.slots.caller.iter().find_map(|slot| self.first(*slot))?;
-        // FNV-1a.
-        let hash =
-            caller.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-        Some(hash.max(1))
+        let mix = |hash: u64, bytes| (hash ^ first_word(bytes)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+        Some((caller.as_bytes().chunks(8).fold(0, mix) as u32).max(1))
     }
 
     /// The first AS organisation.

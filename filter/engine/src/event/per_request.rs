@@ -277,14 +277,13 @@ fn value_end(text: &str, mut at: usize) -> usize {
     }
 }
 
-/// Whether a name with `=` behind it occurs only once.
+/// Whether a member of this name, or what looks like one, occurs only once.
 fn is_single(text: &[u8], name: &str) -> bool {
-    let is_here = |ahead: &&[u8]| {
-        ahead
-            .split_last()
-            .is_some_and(|(last, name_here)| *last == b'=' && name_here.eq_ignore_ascii_case(name.as_bytes()))
+    let is_here = |here: &&[u8]| match here {
+        [b'{' | b'[' | b' ', name_here @ .., b'='] => name_here.eq_ignore_ascii_case(name.as_bytes()),
+        _ => false,
     };
-    text.windows(name.len() + 1).filter(is_here).take(2).count() == 1
+    text.windows(name.len() + 2).filter(is_here).take(2).count() == 1
 }
 
 #[cfg(test)]
@@ -350,6 +349,10 @@ mod tests {
                 "{RequestDetails={endpointType=regional}}",
             ),
             ("{ExtendedRequestId=MTo=}", "{}"),
+            (
+                "{requestId=1, ExtendedRequestId=2, x-amzn-RequestId=3, x-amz-request-id=4, a=requestId}",
+                "{a=requestId}",
+            ),
             ("{a=1, x-amz-id-2=a/b+c=, bytesTransferredIn=0, b=2, bytesTransferredOut=1.5E7}", "{a=1, b=2}"),
             ("{a=[{requestId=1, b=2}, {b=3}]}", "{a=[{b=2}, {b=3}]}"),
             ("{a={b={requestID=1}}, c=d, e}", "{a={b={}}, c=d, e}"),

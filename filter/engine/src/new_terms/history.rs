@@ -5,6 +5,7 @@
 //! that has expired, and else the one that was seen the longest ago, which may make a known tuple new again but never a
 //! new one known. Not here: the state file ([`crate::journal`]), and what a fingerprint is of.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -26,7 +27,7 @@ mod model;
 use entry::{Entry, Seconds};
 use ghosts::{Ghost, Ghosts};
 use owner::{Owner, Purpose, Standing};
-use usage::UsedOnce;
+use usage::{Usage, UsedOnce};
 
 /// How many owners there may be: each has a number of 16 bits.
 pub const MAX_OWNERS: usize = 1 << 16;
@@ -389,7 +390,9 @@ impl History {
         else {
             return;
         };
-        let Some(fields) = owner.usage.get_or_insert_default().opened(caller, prints) else { return };
+        let Owner { usage, fields, .. } = owner;
+        let usage = usage.get_or_insert_with(|| Box::new(Usage::of(fields)));
+        let Some(fields) = usage.opened(caller, prints) else { return };
         if !owner.used_once.is_said(self.clock) {
             owner.used_once = UsedOnce { said_at: self.clock.max(1), fields };
             self.newly_used_once.push(number);
