@@ -84,6 +84,8 @@ struct AlertParts {
     start: Option<String>,
     end: Option<String>,
     count: Option<u64>,
+    /// The group's terms as JSON.
+    terms: Option<String>,
     entities: Option<String>,
     details: Option<String>,
     event: Option<String>,
@@ -367,6 +369,7 @@ impl AlertParts {
         same_text("start", &group["start"], self.start.as_deref())?;
         same_text("end", &group["end"], self.end.as_deref())?;
         same_count(&group["count"], self.count)?;
+        same_json("terms", &group["terms"], self.terms.as_deref())?;
         same_json("entities", &alert["entities"], self.entities.as_deref())?;
         same_json("details", &alert["details"], self.details.as_deref())?;
         same_json("event", &alert["event"], self.event.as_deref())?;

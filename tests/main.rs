@@ -49,6 +49,9 @@ mod serve;
 /// What the module asks of its host and offers it: imports, exports, features, size.
 mod module_contract;
 
+/// Suppression on CloudTrail as STS writes it today, in every command; and what is said of groups that are used once.
+mod suppression;
+
 /// What is said when upstream enrichment brings no AS organisation, or other ones than before.
 mod enrichment;
 

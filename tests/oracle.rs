@@ -10,6 +10,7 @@
 mod envelope;
 mod event;
 mod json;
+mod per_request;
 mod time;
 mod value;
 
@@ -21,6 +22,7 @@ use serde_json::{Map, Value as Output, json};
 use self::event::Event;
 use self::json::Json;
 pub(crate) use self::json::Members;
+use self::per_request::terms_of;
 pub(crate) use self::time::{read_time, rfc3339};
 
 /// The whole second of a time, in milliseconds; nothing is before 1970.
@@ -161,7 +163,7 @@ impl Oracle {
             return vec![(None, false)];
         };
         let names: Vec<String> = terms.fields.iter().map(|field| self.name(*field)).collect();
-        let sets: Vec<Vec<String>> = names.iter().map(|name| event.texts(name)).collect();
+        let sets: Vec<Vec<String>> = names.iter().map(|name| terms_of(event, name)).collect();
         let mut raised = Vec::new();
         for values in cartesian(&sets) {
             if let Some((seen_before, again)) = self.sighting(index, &values, time, terms.window_ms, identity) {
@@ -218,7 +220,7 @@ impl Oracle {
             return Grouped::Alert(None);
         };
         let fields = suppression.group_by.iter();
-        let terms: Vec<Vec<String>> = fields.map(|field| event.texts(&self.name(*field))).collect();
+        let terms: Vec<Vec<String>> = fields.map(|field| terms_of(event, &self.name(*field))).collect();
         if suppression.missing == MissingFields::DoNotSuppress && terms.iter().any(Vec::is_empty) {
             return Grouped::Alert(None);
         }
@@ -407,7 +409,8 @@ impl Oracle {
                 if !self.matches(&rule.query, &event) {
                     continue;
                 }
-                let sets: Vec<Vec<String>> = terms.fields.iter().map(|field| event.texts(&self.name(*field))).collect();
+                let sets: Vec<Vec<String>> =
+                    terms.fields.iter().map(|field| terms_of(&event, &self.name(*field))).collect();
                 for values in cartesian(&sets) {
                     found.push((index, values, time, event.identity(record)));
                 }

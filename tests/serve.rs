@@ -16,6 +16,9 @@ mod arriving;
 /// One history for all requests, other rules while it runs, its end, and a module that traps.
 mod living;
 
+/// Per-request values in groups: left out, and said of where nobody knows of them.
+mod suppressing;
+
 /// Requests that are up to no good.
 mod hostile;
 

@@ -8,6 +8,8 @@
 //! The story, a week from [`START`] on:
 //! - Everyday calls of users, of single-sign-on sessions, of instances and of services. `ci-deploy` and `terraform` check
 //!   their identity every day; so does the instance in the office network, which leaves through the company's provider.
+//!   An instance behind a VPC endpoint and a function check theirs on some days, CloudFormation and the console check a
+//!   person's for them.
 //! - Day 4, morning: the credentials of the web frontend's instance role are stolen and tried from a hosting provider:
 //!   GetCallerIdentity from an AS organisation that is new for that session, then a look around.
 //! - The thief assumes another role and asks again who that is: GetCallerIdentity by an assumed-role session.
@@ -24,7 +26,7 @@ pub const START: i64 = 1_772_409_600_000;
 pub const DAYS: i64 = 7;
 
 /// The events that [`events`] makes at least, however few are asked for: the story.
-pub const STORY_EVENTS: usize = 68;
+pub const STORY_EVENTS: usize = 76;
 
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
@@ -35,6 +37,10 @@ const REGION: &str = "eu-west-1";
 
 /// The AS organisation of instances that leave through AWS.
 const AWS: &str = "AMAZON-02";
+/// What CloudTrail writes for the address of a call that AWS makes from inside.
+const AWS_INTERNAL: &str = "AWS Internal";
+/// What the addresses behind the VPC endpoint begin with.
+const PRIVATE: &str = "10.0.";
 const OFFICE: &str = "Example Broadband";
 const COMPANY_UPLINK: &str = "Example Corp Transit";
 const HOME: &str = "Example Home Internet";
@@ -61,14 +67,23 @@ pub enum Caller {
         role: String,
         /// The session's: an instance id, a person's address.
         session: String,
-        /// Whether the credentials came from an instance's metadata.
-        instance: bool,
+        /// What the credentials were issued to, if that is not a person or a program of theirs.
+        issued_to: Option<IssuedTo>,
     },
     /// A service of AWS.
     Service {
         /// Its host name.
         host: &'static str,
     },
+}
+
+/// What the credentials of a role session were issued to.
+#[derive(Debug, Clone, Copy)]
+pub enum IssuedTo {
+    /// An instance, through its metadata; the session's name is the instance's id.
+    Instance,
+    /// A function; the session's name is the function's.
+    Function,
 }
 
 /// One call, as far as it differs from others.
@@ -82,7 +97,8 @@ pub struct Call<'a> {
     pub service: &'a str,
     /// The API.
     pub name: &'a str,
-    /// Where from.
+    /// Where from: an address, a private one through a VPC endpoint, or of a call that AWS makes on the caller's behalf a
+    /// service's host name or `AWS Internal`.
     pub address: &'a str,
     /// The AS organisation of the address; `None` leaves the key out.
     pub organization: Option<&'a str>,
@@ -140,42 +156,117 @@ pub fn record(call: &Call<'_>, random: &mut Random) -> String {
         None => String::new(),
     };
     let service = call.service;
-    let identity = identity(call.caller, call.time);
+    let identity = identity(call.caller, call.address, call.time);
     let organization = match call.organization {
         Some(name) => format!(r#","source.as.organization.name":"{name}""#),
         None => String::new(),
     };
-    let tls = match call.caller {
-        Caller::Service { .. } => String::new(),
-        _ => format!(
+    let is_aws = call.address == AWS_INTERNAL || call.address.ends_with(".amazonaws.com");
+    let tls = if is_aws {
+        String::new()
+    } else {
+        format!(
             r#","tlsDetails":{{"tlsVersion":"TLSv1.3","cipherSuite":"TLS_AES_128_GCM_SHA256","clientProvidedHostHeader":"{service}.{REGION}.amazonaws.com"}}"#
-        ),
+        )
     };
+    let endpoint = if call.address.starts_with(PRIVATE) {
+        format!(r#","vpcEndpointId":"vpce-0f1e2d3c4b5a69788","vpcEndpointAccountId":"{ACCOUNT}""#)
+    } else {
+        String::new()
+    };
+    let console = if call.user_agent == CONSOLE && service != "signin" || call.address == AWS_INTERNAL {
+        r#","sessionCredentialFromConsole":"true""#
+    } else {
+        ""
+    };
+    let is_data = service == "s3" && name_of_data_event(call.name);
+    let (management, category) = if is_data { (false, "Data") } else { (true, "Management") };
+    let additional = additional(call, random);
     format!(
-        r#"{{"eventVersion":"1.11","userIdentity":{identity},"eventTime":"{time}","eventSource":"{service}.amazonaws.com","eventName":"{}","awsRegion":"{REGION}","sourceIPAddress":"{}","userAgent":"{}",{error}"requestParameters":{},"responseElements":{},"requestID":"{request_id}","eventID":"{id}","readOnly":{},"eventType":"AwsApiCall","managementEvent":true,"recipientAccountId":"{ACCOUNT}","eventCategory":"Management"{tls}{organization}}}"#,
+        r#"{{"eventVersion":"1.11","userIdentity":{identity},"eventTime":"{time}","eventSource":"{service}.amazonaws.com","eventName":"{}","awsRegion":"{REGION}","sourceIPAddress":"{}","userAgent":"{}",{error}"requestParameters":{},"responseElements":{}{additional},"requestID":"{request_id}","eventID":"{id}","readOnly":{},"eventType":"AwsApiCall","managementEvent":{management},"recipientAccountId":"{ACCOUNT}"{endpoint},"eventCategory":"{category}"{tls}{console}{organization}}}"#,
         call.name, call.address, call.user_agent, call.request, call.response, call.read_only
     )
 }
 
+/// Whether an operation of S3 is logged as a data event.
+fn name_of_data_event(name: &str) -> bool {
+    name.ends_with("Object") || name == "ListObjects"
+}
+
+/// `additionalEventData`, with its key, of the services that write it.
+fn additional(call: &Call<'_>, random: &mut Random) -> String {
+    match call.service {
+        "sts" => {
+            let millis = call.time + random.below(1000) as i64;
+            let id = base64(&format!("1:{REGION}:S:{millis}:R:{}", letters(random, 8)));
+            format!(
+                r#","additionalEventData":{{"ExtendedRequestId":"{id}","RequestDetails":{{"endpointType":"regional","awsServingRegion":"{REGION}"}}}}"#
+            )
+        }
+        "s3" => {
+            let id = base64(&letters(random, 55));
+            let bytes = random.below(1 << 20);
+            let (incoming, outgoing) = if call.name == "PutObject" { (bytes, 0) } else { (0, bytes) };
+            format!(
+                r#","additionalEventData":{{"SignatureVersion":"SigV4","CipherSuite":"TLS_AES_128_GCM_SHA256","bytesTransferredIn":{incoming},"AuthenticationMethod":"AuthHeader","x-amz-id-2":"{id}","bytesTransferredOut":{outgoing}}}"#
+            )
+        }
+        _ => String::new(),
+    }
+}
+
+/// So many random letters and digits.
+fn letters(random: &mut Random, count: usize) -> String {
+    const LETTERS: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    (0..count).map(|_| char::from(*random.pick(LETTERS))).collect()
+}
+
+/// A text in base64.
+fn base64(text: &str) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digits = |three: &[u8]| -> String {
+        let bits = three.iter().chain(&[0; 2]).take(3).fold(0, |bits, byte| bits << 8 | usize::from(*byte));
+        let digit = |at: usize| if at > three.len() { '=' } else { char::from(DIGITS[bits >> (18 - 6 * at) & 63]) };
+        (0..4).map(digit).collect()
+    };
+    text.as_bytes().chunks(3).map(digits).collect()
+}
+
 /// `userIdentity`.
-fn identity(caller: &Caller, time: i64) -> String {
+fn identity(caller: &Caller, address: &str, time: i64) -> String {
     match caller {
         Caller::User { name } => format!(
             r#"{{"type":"IAMUser","principalId":"{}","arn":"arn:aws:iam::{ACCOUNT}:user/{name}","accountId":"{ACCOUNT}","accessKeyId":"{}","userName":"{name}"}}"#,
             stable_id("AIDA", name),
             stable_id("AKIA", name),
         ),
-        Caller::Role { role, session, instance } => {
+        Caller::Role { role, session, issued_to } => {
             let role_id = stable_id("AROA", role);
             // A session's credentials live six hours.
             let created = timestamp(time - time.rem_euclid(6 * HOUR));
-            let (path, delivery) = match (session.contains('@'), instance) {
-                (true, _) => ("aws-reserved/sso.amazonaws.com/", ""),
-                (_, true) => ("", r#","ec2RoleDelivery":"2.0""#),
-                _ => ("", ""),
+            let path = if session.contains('@') { "aws-reserved/sso.amazonaws.com/" } else { "" };
+            let (delivery, scope) = match issued_to {
+                None => ("", String::new()),
+                Some(IssuedTo::Instance) => (
+                    r#","ec2RoleDelivery":"2.0""#,
+                    format!(
+                        r#","inScopeOf":{{"issuerType":"AWS::EC2::Instance","credentialsIssuedTo":"arn:aws:ec2:{REGION}:{ACCOUNT}:instance/{session}"}}"#
+                    ),
+                ),
+                Some(IssuedTo::Function) => (
+                    "",
+                    format!(
+                        r#","inScopeOf":{{"issuerType":"AWS::Lambda::Function","credentialsIssuedTo":"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{session}"}}"#
+                    ),
+                ),
+            };
+            let invoked_by = match address {
+                AWS_INTERNAL => r#","invokedBy":"AWS Internal""#.to_owned(),
+                host if host.ends_with(".amazonaws.com") => format!(r#","invokedBy":"{host}""#),
+                _ => String::new(),
             };
             format!(
-                r#"{{"type":"AssumedRole","principalId":"{role_id}:{session}","arn":"arn:aws:sts::{ACCOUNT}:assumed-role/{role}/{session}","accountId":"{ACCOUNT}","accessKeyId":"{}","sessionContext":{{"sessionIssuer":{{"type":"Role","principalId":"{role_id}","arn":"arn:aws:iam::{ACCOUNT}:role/{path}{role}","accountId":"{ACCOUNT}","userName":"{role}"}},"attributes":{{"creationDate":"{created}","mfaAuthenticated":"false"}}{delivery}}}}}"#,
+                r#"{{"type":"AssumedRole","principalId":"{role_id}:{session}","arn":"arn:aws:sts::{ACCOUNT}:assumed-role/{role}/{session}","accountId":"{ACCOUNT}","accessKeyId":"{}","sessionContext":{{"sessionIssuer":{{"type":"Role","principalId":"{role_id}","arn":"arn:aws:iam::{ACCOUNT}:role/{path}{role}","accountId":"{ACCOUNT}","userName":"{role}"}},"attributes":{{"creationDate":"{created}","mfaAuthenticated":"false"}}{delivery}}}{scope}{invoked_by}}}"#,
                 stable_id("ASIA", &format!("{session}{created}")),
             )
         }
@@ -238,11 +329,15 @@ fn user(name: &str) -> Caller {
 }
 
 fn role(role: &str, session: &str) -> Caller {
-    Caller::Role { role: role.to_owned(), session: session.to_owned(), instance: false }
+    Caller::Role { role: role.to_owned(), session: session.to_owned(), issued_to: None }
 }
 
 fn instance(role: &str, id: &str) -> Caller {
-    Caller::Role { role: role.to_owned(), session: id.to_owned(), instance: true }
+    Caller::Role { role: role.to_owned(), session: id.to_owned(), issued_to: Some(IssuedTo::Instance) }
+}
+
+fn function(name: &str) -> Caller {
+    Caller::Role { role: name.to_owned(), session: name.to_owned(), issued_to: Some(IssuedTo::Function) }
 }
 
 const FRONTEND: (&str, &str) = ("web-frontend", "i-0a1b2c3d4e5f60718");
@@ -342,6 +437,28 @@ impl Sample {
         for minutes in [0, 12] {
             let time = START + DAY + 9 * HOUR + minutes * MINUTE;
             self.get_caller_identity(time, &carol, from("198.51.100.30", OFFICE, CLI));
+        }
+        // An instance whose calls go through a VPC endpoint: its address is private, and no database has it.
+        let (role_name, id, ..) = INSTANCES[2];
+        let worker = instance(role_name, id);
+        for minutes in [0, 90, 2 * 24 * 60] {
+            let time = START + DAY + 5 * HOUR + minutes * MINUTE;
+            self.get_caller_identity(time, &worker, unknown("10.0.12.34", JAVA));
+        }
+        // A function that starts twice within minutes.
+        let order_events = function("order-events");
+        for seconds in [0, 204] {
+            let time = START + 2 * DAY + 4 * HOUR + seconds * 1000;
+            self.get_caller_identity(time, &order_events, from("192.0.2.12", AWS, BOTO));
+        }
+        // Calls that AWS makes on a person's behalf: CloudFormation, with its host name for an address, and the console.
+        let (permission_set, person) = PEOPLE[4];
+        let erin = role(permission_set, person);
+        for (minutes, address) in
+            [(0, "cloudformation.amazonaws.com"), (2, "cloudformation.amazonaws.com"), (40, AWS_INTERNAL)]
+        {
+            let time = START + 4 * DAY + 13 * HOUR + minutes * MINUTE;
+            self.get_caller_identity(time, &erin, unknown(address, address));
         }
     }
 
@@ -615,6 +732,11 @@ fn from<'a>(address: &'a str, organization: &'a str, user_agent: &'a str) -> Ori
     Origin { address, organization: Some(organization), user_agent }
 }
 
+/// One whose address no database has.
+fn unknown<'a>(address: &'a str, user_agent: &'a str) -> Origin<'a> {
+    Origin { address, organization: None, user_agent }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::Value;
@@ -664,9 +786,33 @@ mod tests {
     }
 
     #[test]
+    fn identity_checks_are_as_sts_writes_them() {
+        let events = parsed(0, 1);
+        let mut ids = Vec::new();
+        for event in events.iter().filter(|event| event["eventName"] == "GetCallerIdentity") {
+            let additional = &event["additionalEventData"];
+            let id = additional["ExtendedRequestId"].as_str().expect("STS writes one");
+            assert!(id.starts_with("MTpldS13ZXN0LTE6Uzox") && id.len().is_multiple_of(4), "{id}");
+            ids.push(id);
+            assert_eq!(additional["RequestDetails"]["endpointType"], "regional");
+            assert_eq!((&event["eventVersion"], &event["eventCategory"]), (&"1.11".into(), &"Management".into()));
+            let address = event["sourceIPAddress"].as_str().expect("text");
+            assert_eq!(address.starts_with("10."), event["vpcEndpointId"].is_string(), "{event}");
+            let is_aws = address.contains("AWS") || address.contains("amazonaws");
+            assert_eq!(is_aws, event["tlsDetails"].is_null(), "{event}");
+            assert_eq!(is_aws, event["userIdentity"]["invokedBy"].is_string(), "{event}");
+        }
+        let count = ids.len();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), count, "each request has its own");
+        assert_eq!([base64(""), base64("1"), base64("1:"), base64("1:e")], ["", "MQ==", "MTo=", "MTpl"]);
+    }
+
+    #[test]
     fn everyday_calls_add_no_identity_checks() {
         let checks = parsed(5_000, 3).iter().filter(|event| event["eventName"] == "GetCallerIdentity").count();
         assert_eq!(checks, parsed(0, 3).iter().filter(|event| event["eventName"] == "GetCallerIdentity").count());
-        assert_eq!(checks, 61);
+        assert_eq!(checks, 69);
     }
 }

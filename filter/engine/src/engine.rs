@@ -26,7 +26,7 @@ use crate::predicate;
 use crate::prefilter::{self, Look, PortableSearch, Prefilter, Search};
 use crate::recognition::Recognition;
 use crate::rule::{FieldRef, MissingFields, NewTerms, Pack, Rule, Settings, Suppression, Warming};
-use crate::status::Status;
+use crate::status::{MAX_USED_ONCE, Status, UsedOnce};
 use crate::storage::Storage;
 
 /// Runs a pack of rules over records.
@@ -220,7 +220,24 @@ impl Engine {
             organization_asked: self.enrichment.asked,
             organization_lacking: self.enrichment.lacking,
             candidates_without_event: self.recognition.candidates_without_event,
+            used_once: self.used_once(),
         }
+    }
+
+    /// The running rules of which nearly all recent groups or tuples were used once.
+    fn used_once(&self) -> [u64; MAX_USED_ONCE] {
+        let found = self.rules.iter().enumerate().flat_map(|(rule, loaded)| {
+            [(false, loaded.tuples), (true, loaded.groups)].into_iter().filter_map(move |(is_of_groups, owned)| {
+                let used_once = self.history.owner(owned?.number)?.used_once;
+                let is_recent = used_once.is_recent(self.history.clock());
+                is_recent.then(|| UsedOnce { rule, is_of_groups, fields: used_once.fields }.to_number())
+            })
+        });
+        let mut numbers = [0; MAX_USED_ONCE];
+        for (place, number) in numbers.iter_mut().zip(found) {
+            *place = number;
+        }
+        numbers
     }
 
     /// What people are to be told of the history's file, of enrichment or of records without events, once; there may be more
@@ -298,6 +315,9 @@ impl Engine {
         let Findings { alerting, suppressed, alerts, history: mut state } = findings;
         if alerting.is_empty() && suppressed.is_empty() {
             return Outcome::Untouched;
+        }
+        while let Some(notice) = self.history.take_used_once() {
+            self.enrichment.say(notice);
         }
         state.durable = self.keeper.as_ref().is_some_and(Keeper::is_durable);
         let key = output_key(&self.settings.output_key, events.output_keys_taken() + 1);
@@ -541,9 +561,13 @@ impl<'r> Findings<'r> {
         let terms = rule.suppression.as_ref().and_then(|suppression| group_terms(suppression, occurrence.event));
         let opened = match (terms, groups) {
             (Some(terms), Some(owned)) => {
-                let group = group_print(history.key(), *owned, &terms);
+                let prints = field_prints(history.key(), &terms);
+                let group = history.key().tuple(owned.print, prints.iter().copied());
                 match history.observe_group(owned.number, group, occurrence.at, occurrence.hash) {
                     GroupSighting::Opens { start, again } => {
+                        if !again {
+                            history.note_new(owned.number, occurrence.event.caller(), &mut prints.into_iter());
+                        }
                         let terms = terms.iter().map(|values| all_shown(values)).collect();
                         Some(Group { terms, start: millis(start), again })
                     }
@@ -582,6 +606,10 @@ fn new_tuples(
             Sighting::New(reason) => (reason, false),
             Sighting::Again(reason) => (reason, true),
         };
+        if new.is_empty() && !again {
+            // One of the event: an array's values differ by nature.
+            history.note_new(owned.number, event.caller(), &mut tuple.iter().map(|term| term.print));
+        }
         if new.len() < MAX_ALERTS {
             let values = tuple.iter().map(|term| alert::shown(&term.text).to_string()).collect();
             new.push(Some(NewTuple { values, reason, again }));
@@ -593,13 +621,18 @@ fn new_tuples(
 }
 
 fn group_print(key: Key, owned: Owned, terms: &[Vec<String>]) -> Fingerprint {
-    key.tuple(owned.print, terms.iter().map(|values| key.print(values)))
+    key.tuple(owned.print, field_prints(key, terms))
+}
+
+/// A fingerprint of each field's values.
+fn field_prints(key: Key, terms: &[Vec<String>]) -> Vec<Fingerprint> {
+    terms.iter().map(|values| key.print(values)).collect()
 }
 
 /// The values of each field that the event's group is made of; no group at all, if the rule does not suppress events that
 /// lack a field.
 fn group_terms(suppression: &Suppression, event: &EventView<'_>) -> Option<Vec<Vec<String>>> {
-    let terms: Vec<_> = suppression.group_by.iter().map(|field| event.texts(*field)).collect();
+    let terms: Vec<_> = suppression.group_by.iter().map(|field| event.terms(*field)).collect();
     let lacking = terms.iter().any(Vec::is_empty);
     if lacking && suppression.missing == MissingFields::DoNotSuppress { None } else { Some(terms) }
 }

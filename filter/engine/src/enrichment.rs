@@ -202,6 +202,11 @@ impl Enrichment {
         !self.notices.is_empty()
     }
 
+    /// Passes on what else people are to be told: one list is cheaper to look at for each record than two.
+    pub(crate) fn say(&mut self, notice: String) {
+        self.notices.push(notice);
+    }
+
     fn say_lacking(&mut self, hour: Hour) {
         self.outage_quiet_until = hour.until.saturating_add(HOUR);
         let [lacking, asked] = [hour.lacking, hour.asked].map(|number| decimal(u64::from(number)));

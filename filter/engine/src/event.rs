@@ -21,6 +21,7 @@ use siphasher::sip128::SipHasher24;
 
 use crate::new_terms::MAX_TUPLES;
 use crate::rule::{Dialect, FieldRef, Settings};
+use crate::words::first_word;
 
 pub(crate) mod address;
 pub mod envelope;
@@ -28,6 +29,7 @@ pub mod fields;
 pub(crate) mod json;
 pub(crate) mod number;
 mod paths;
+mod per_request;
 mod reader;
 mod texts;
 pub mod timestamp;
@@ -73,6 +75,8 @@ struct DialectSlots {
     event_time: Slot,
     event_id: Slot,
     source_address: Slot,
+    /// By what callers are told apart.
+    caller: [Slot; 2],
     /// By [`FieldRef`].
     fields: Vec<Source<Slot>>,
 }
@@ -99,6 +103,7 @@ impl Schema {
                 event_time: paths.slot(fields::event_time(dialect)),
                 event_id: paths.slot(fields::event_id(dialect)),
                 source_address: paths.slot(fields::source_address(dialect)),
+                caller: fields::caller(dialect).map(|path| paths.slot(path)),
                 fields: sources,
             });
         }
@@ -292,6 +297,14 @@ impl<'a> EventView<'a> {
         self.first(self.slots.source_address)
     }
 
+    /// A number, other than 0, for who made the call: the same for the same credentials. Nothing hangs on it but what people are
+    /// told, so an attacker who finds two callers with one number gains nothing.
+    pub(crate) fn caller(&self) -> Option<u32> {
+        let caller = self.slots.caller.iter().find_map(|slot| self.first(*slot))?;
+        let mix = |hash: u64, bytes| (hash ^ first_word(bytes)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+        Some((caller.as_bytes().chunks(8).fold(0, mix) as u32).max(1))
+    }
+
     /// The first AS organisation.
     pub(crate) fn first_as_organization(&self) -> Option<String> {
         let mut first = None;
@@ -331,14 +344,23 @@ impl<'a> EventView<'a> {
         first
     }
 
-    /// The field's values as text, each once, in the order of the event; the first [`MAX_VALUES`] of them.
-    pub fn texts(&self, field: FieldRef) -> Vec<String> {
-        let mut texts = DistinctTexts::default();
-        self.any(field, &mut |value| {
-            texts.add(value.as_text(), &self.schema.hash_key);
-            texts.kept.len() == MAX_VALUES
-        });
-        texts.kept
+    /// The field's values as groups and tuples compare them: as text, each once, in the order of the event, the first
+    /// [`MAX_VALUES`] of them, and without what AWS writes anew for each request ([`per_request`]).
+    pub fn terms(&self, field: FieldRef) -> Vec<String> {
+        let mut terms = DistinctTexts::default();
+        let mut add = |text: &str| {
+            terms.add(text, &self.schema.hash_key);
+            break_if(terms.kept.len() == MAX_VALUES)
+        };
+        let _ = match self.slots.fields[usize::from(field.0)] {
+            Source::JsonText(slot) => self.at(slot).try_for_each(|found| match found.decoded() {
+                Err(json) => add_with_content(&per_request::without(json).0, &mut add),
+                Ok(text) => add_lasting(&text, &mut add),
+            }),
+            Source::WrittenByAws(slot) => self.each_at(slot, &mut |value| add_lasting(value.as_text(), &mut add)),
+            _ => break_if(self.any(field, &mut |value| add(value.as_text()).is_break())),
+        };
+        terms.kept
     }
 
     fn each(&self, field: FieldRef, visit: &mut dyn FnMut(Value<'_>) -> ControlFlow<()>) -> ControlFlow<()> {
@@ -348,7 +370,7 @@ impl<'a> EventView<'a> {
         };
         match self.slots.fields[usize::from(field.0)] {
             Source::Constant(constant) => text(Some(Cow::Borrowed(constant))),
-            Source::At(slot) => self.each_at(slot, visit),
+            Source::At(slot) | Source::WrittenByAws(slot) => self.each_at(slot, visit),
             Source::FirstOf(first, second) => {
                 let slot = if self.first_value(first).is_some() { first } else { second };
                 self.each_at(slot, visit)
@@ -590,7 +612,25 @@ fn first_text(json: &str) -> Option<String> {
 
 /// Whether an object or array has anything in it, or a scalar is not null.
 fn has_content(json: &str) -> bool {
-    !matches!(value::compact(json).as_str(), "null" | "{}" | "[]")
+    is_content(&value::compact(json))
+}
+
+fn is_content(compact: &str) -> bool {
+    !matches!(compact, "null" | "{}" | "[]")
+}
+
+/// Adds compact JSON if anything is in it.
+fn add_with_content(compact: &str, add: &mut dyn FnMut(&str) -> ControlFlow<()>) -> ControlFlow<()> {
+    if is_content(compact) { add(compact) } else { ControlFlow::Continue(()) }
+}
+
+/// Adds text without per-request members. Text that has none of them is compared as it is.
+fn add_lasting(text: &str, add: &mut dyn FnMut(&str) -> ControlFlow<()>) -> ControlFlow<()> {
+    match per_request::of_text(text) {
+        Some(other) => add_with_content(&other, add),
+        None if text.is_empty() => ControlFlow::Continue(()),
+        None => add(text),
+    }
 }
 
 /// What tells events apart and puts them in order.

@@ -36,6 +36,8 @@
 //!   9      4  when an hour of enrichment ended        4  events that were asked for their AS organisation
 //!          4  those without one  4  known addresses   4  those with another organisation than before
 //!  10      4  place of a label   4  its address       4  its organisation
+//!             or 65,536 and an owner's number            4  when its entries were found to be used once
+//!                                                        2  which fields differ, one bit each   2  zero
 //! ```
 //!
 //! A checksum is 64 bits of SipHash-2-4 under the file's key. A record says what is so from then on, and replaces what an
@@ -301,6 +303,10 @@ impl Batch {
             Change::Repairs => self.repairs(history.repairs()),
             Change::Enrichment => self.enrichment(history.enrichment()),
             Change::Label(place) => self.label(place, history.label(place).unwrap_or_default()),
+            Change::UsedOnce(number) => {
+                let (place, label) = history.used_once_label(number);
+                self.label(place, label);
+            }
             Change::Held(number, count) => self.record(HELD, &[&number.0.to_le_bytes(), &count.to_le_bytes()]),
         }
     }
@@ -319,7 +325,7 @@ pub fn live_len(history: &History) -> u64 {
     if history.enrichment() != Hour::default() {
         len += 2 * ENRICHMENT_LEN;
     }
-    let labels = history.labels().count();
+    let labels = history.kept_labels().count();
     if labels > 0 {
         len += labels * LABEL_LEN + BATCH_HEADER_LEN;
     }

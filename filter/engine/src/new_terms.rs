@@ -42,7 +42,7 @@ impl TermTuples {
         let term = |text: String| Term { print: key.print(core::slice::from_ref(&text)), text };
         let terms = |field: &FieldRef| match event.only_text(*field) {
             Some(text) => Vec::from([term(String::from(text))]),
-            None => event.texts(*field).into_iter().map(term).collect(),
+            None => event.terms(*field).into_iter().map(term).collect(),
         };
         TermTuples { fields: fields.iter().map(terms).collect() }
     }

@@ -5,7 +5,10 @@
 //! history knows of a tuple.
 
 /// How many numbers there are.
-pub const NUMBERS: usize = 8;
+pub const NUMBERS: usize = 8 + MAX_USED_ONCE;
+
+/// Of how many rules it is told that nearly all their groups or tuples are used once.
+pub const MAX_USED_ONCE: usize = 4;
 
 /// The numbers at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,6 +29,32 @@ pub struct Status {
     pub organization_lacking: u64,
     /// Candidates that held no event, since the filter started.
     pub candidates_without_event: u64,
+    /// Rules of which nearly all recent groups or tuples were used once ([`UsedOnce`]); 0 where there is none.
+    pub used_once: [u64; MAX_USED_ONCE],
+}
+
+/// A rule of which nearly all recent groups or tuples were used once, and the fields whose values differ each time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UsedOnce {
+    /// The rule's place in the pack.
+    pub rule: usize,
+    /// Whether it is about groups, and not tuples.
+    pub is_of_groups: bool,
+    /// Which of the rule's fields, one bit each.
+    pub fields: u16,
+}
+
+impl UsedOnce {
+    /// As one number, which is not 0: from the lowest bit on 16 of fields, 1 for groups, and the rule's place from 1 on.
+    pub fn to_number(self) -> u64 {
+        (self.rule as u64 + 1) << 17 | u64::from(self.is_of_groups) << 16 | u64::from(self.fields)
+    }
+
+    /// The reverse; `None` for 0.
+    pub fn from_number(number: u64) -> Option<UsedOnce> {
+        let rule = usize::try_from((number >> 17).checked_sub(1)?).ok()?;
+        Some(UsedOnce { rule, is_of_groups: number >> 16 & 1 == 1, fields: number as u16 })
+    }
 }
 
 impl Status {
@@ -40,6 +69,7 @@ impl Status {
             organization_asked,
             organization_lacking,
             candidates_without_event,
+            used_once: [a, b, c, d],
         } = self;
         [
             entries,
@@ -50,6 +80,10 @@ impl Status {
             organization_asked,
             organization_lacking,
             candidates_without_event,
+            a,
+            b,
+            c,
+            d,
         ]
     }
 
@@ -64,6 +98,7 @@ impl Status {
             organization_asked,
             organization_lacking,
             candidates_without_event,
+            used_once @ ..,
         ] = numbers;
         Status {
             entries,
@@ -74,6 +109,7 @@ impl Status {
             organization_asked,
             organization_lacking,
             candidates_without_event,
+            used_once,
         }
     }
 }

@@ -18,6 +18,7 @@ use firstseen_engine::new_terms::Reason;
 use firstseen_engine::new_terms::history::History;
 use firstseen_engine::new_terms::history::entry::{Entry, seconds};
 use firstseen_engine::new_terms::history::owner::{Owner, Purpose};
+use firstseen_engine::new_terms::history::usage::UsedOnce;
 use firstseen_engine::storage::STATE_FILE;
 use firstseen_engine::{Engine, Explanation};
 use serde::Serialize;
@@ -91,6 +92,11 @@ struct RuleSummary {
     evictions: u32,
     capacity_needed: u32,
     held: u32,
+    /// How many entries were seen in one event only.
+    used_once: usize,
+    /// The fields whose values differ for each request, if that was found within the last days; and when it was said.
+    differing_fields: Vec<String>,
+    differing_since: Option<String>,
     runs: bool,
 }
 
@@ -134,6 +140,8 @@ fn enrichment(hour: Hour) -> Option<EnrichmentSummary> {
 
 fn summary(owner: &Owner, clock: u32, runs: bool) -> RuleSummary {
     let standing = owner.standing;
+    let used_once = if owner.used_once.is_recent(clock) { owner.used_once } else { UsedOnce::default() };
+    let differing = used_once.names(&owner.fields);
     RuleSummary {
         rule_id: owner.rule_id.clone(),
         kind: purpose_name(owner.purpose),
@@ -148,6 +156,9 @@ fn summary(owner: &Owner, clock: u32, runs: bool) -> RuleSummary {
         evictions: standing.evictions,
         capacity_needed: standing.capacity_needed,
         held: standing.held,
+        used_once: owner.count_used_once(),
+        differing_fields: differing.map(str::to_owned).collect(),
+        differing_since: some_time(used_once.said_at),
         runs,
     }
 }
@@ -211,6 +222,15 @@ impl Summary {
             }
             if rule.held > 0 {
                 writeln!(out, "  held        {}", commands::counted(rule.held as usize, "alert"))?;
+            }
+            if let Some(since) = &rule.differing_since {
+                writeln!(
+                    out,
+                    "  used once   {} of {entries}; the values of {} are new for each request, found at {since}: leave that \
+                     field out of the rule",
+                    grouped(rule.used_once),
+                    printable(&rule.differing_fields.join(" and ")),
+                )?;
             }
             if !rule.runs {
                 writeln!(out, "  the rule does not run any more")?;

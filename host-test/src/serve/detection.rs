@@ -19,14 +19,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use axum::body::Bytes;
 use firstseen_engine::prefilter::Prefilter;
-use firstseen_engine::rule::pack;
-use firstseen_engine::status::Status;
+use firstseen_engine::rule::{FieldRef, Pack, pack};
+use firstseen_engine::status::{Status, UsedOnce};
 
 use crate::alerts::{self, Alert};
 use crate::configuration;
 use crate::guest::{Answer, Entry, Error, Instance, Module};
 use crate::native_search::NativeSearch;
 use crate::serve::batch::{self, Batch, Change};
+use crate::serve::metrics::UsedOnceLabels;
 
 /// How many records that made the module trap are remembered.
 const MAX_TRAPS: usize = 1024;
@@ -55,6 +56,8 @@ struct Rules {
     /// Nothing, if every record is to be given to the module.
     prefilter: Option<Prefilter>,
     output_key: String,
+    /// What the rules are made of, for naming them.
+    pack: Pack,
     /// Which start of the instance they belong to.
     start: u64,
 }
@@ -283,6 +286,24 @@ impl Detection {
         self.lock().instance.status()
     }
 
+    /// The rules of which the module says that nearly all their groups or tuples are used once.
+    pub fn used_once(&self, status: &Status) -> Vec<UsedOnceLabels> {
+        let rules = self.rules();
+        let name = |UsedOnce { rule, is_of_groups, fields }: UsedOnce| {
+            let rule = rules.pack.rules.get(rule)?;
+            let (kind, of_rule): (_, &[FieldRef]) = match (&rule.suppression, &rule.new_terms) {
+                (Some(suppression), _) if is_of_groups => ("suppression", &suppression.group_by),
+                (_, Some(new_terms)) if !is_of_groups => ("new_terms", &new_terms.fields),
+                _ => return None,
+            };
+            let differing = of_rule.iter().enumerate().filter(|(at, _)| *at < 16 && fields >> at & 1 == 1);
+            let names = differing.filter_map(|(_, field)| rules.pack.fields.get(usize::from(field.0)));
+            let fields = names.map(String::as_str).collect::<Vec<_>>().join(",");
+            Some(UsedOnceLabels { rule: rule.id.clone(), kind, fields })
+        };
+        status.used_once.into_iter().filter_map(UsedOnce::from_number).filter_map(name).collect()
+    }
+
     fn rules(&self) -> Arc<Rules> {
         Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -360,7 +381,7 @@ fn start(
         if after == last {
             let pack = configuration::pack(directory)?;
             let prefilter = (last.is_some() || same_built_in).then(|| Prefilter::new(&pack));
-            let rules = Rules { prefilter, output_key: pack.settings.output_key, start };
+            let rules = Rules { prefilter, output_key: pack.settings.output_key.clone(), pack, start };
             let shared =
                 Shared { instance, start, last_call: None, trapped: VecDeque::new(), pack: last, refused: None };
             return Ok((shared, rules));

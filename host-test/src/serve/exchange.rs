@@ -431,7 +431,8 @@ async fn show_metrics(State(sidecar): State<Arc<Sidecar>>) -> Response {
             tracing::error!(%error, "the module does not say how it is");
             None
         });
-        sidecar.metrics.text(status)
+        let used_once = status.as_ref().map(|status| sidecar.detection.used_once(status)).unwrap_or_default();
+        sidecar.metrics.text(status, used_once)
     });
     match text.await {
         Ok(Ok(text)) => ([(CONTENT_TYPE, metrics::MEDIA_TYPE)], text).into_response(),

@@ -28,6 +28,17 @@ pub struct AlertLabels {
     pub reason: String,
 }
 
+/// The labels of a rule whose groups or tuples are used once.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct UsedOnceLabels {
+    /// The rule's id.
+    pub rule: String,
+    /// `suppression` or `new_terms`.
+    pub kind: &'static str,
+    /// The names of the fields whose values differ each time, with commas between them.
+    pub fields: String,
+}
+
 /// A request's label.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct StatusLabel {
@@ -47,6 +58,7 @@ pub struct ResultLabel {
 pub struct Metrics {
     registry: Registry,
     status: Arc<Mutex<Option<Status>>>,
+    used_once: Family<UsedOnceLabels, Gauge>,
     /// Records, in bodies of any framing.
     pub records: Counter,
     /// Bytes of bodies, unpacked.
@@ -97,6 +109,7 @@ impl Default for Metrics {
         let metrics = Metrics {
             registry,
             status,
+            used_once: Family::default(),
             records: Counter::default(),
             bytes: Counter::default(),
             candidates: Counter::default(),
@@ -148,15 +161,22 @@ impl Metrics {
         registry.register("module_failures", "Traps and failures of the module", self.module_failures.clone());
         let passed = "Records that passed untouched because the module had failed on them";
         registry.register("passed_after_failure", passed, self.passed_after_failure.clone());
+        let used_once = "1 for each rule of which nearly all recent groups or tuples were used once";
+        registry.register("used_once", used_once, self.used_once.clone());
         registry.register("reloads", "Reloads of the pack", self.reloads.clone());
         self
     }
 
-    /// Everything as text, with what the module says of itself.
+    /// Everything as text, with what the module says of itself, and of which rules it says that their groups or tuples are used
+    /// once.
     ///
     /// # Errors
     /// The text cannot be made, which nothing is known to cause.
-    pub fn text(&self, status: Option<Status>) -> Result<String, fmt::Error> {
+    pub fn text(&self, status: Option<Status>, used_once: Vec<UsedOnceLabels>) -> Result<String, fmt::Error> {
+        self.used_once.clear();
+        for labels in used_once {
+            self.used_once.get_or_create(&labels).set(1);
+        }
         *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
         let mut out = String::new();
         text::encode(&mut out, &self.registry)?;
@@ -185,6 +205,7 @@ impl Collector for StatusCollector {
             organization_asked,
             organization_lacking,
             candidates_without_event,
+            used_once: _,
         } = status;
         let share = if organization_asked == 0 { 0.0 } else { organization_lacking as f64 / organization_asked as f64 };
         for (name, help, gauge) in [
@@ -232,7 +253,8 @@ mod tests {
             organization_lacking: 1,
             ..Status::default()
         };
-        let text = metrics.text(Some(status)).expect("there is text");
+        let used_once = UsedOnceLabels { rule: "r2".to_owned(), kind: "suppression", fields: "event.id".to_owned() };
+        let text = metrics.text(Some(status), vec![used_once]).expect("there is text");
         for line in [
             "firstseen_records_total 3",
             "firstseen_alerts_total{rule=\"r1\",reason=\"never_seen\"} 1",
@@ -241,10 +263,12 @@ mod tests {
             "firstseen_missing_organization_ratio 0.25",
             "firstseen_journal_errors_total 0",
             "firstseen_body_bytes_total 0",
+            "firstseen_used_once{rule=\"r2\",kind=\"suppression\",fields=\"event.id\"} 1",
             "# EOF",
         ] {
             assert_eq!(text.lines().filter(|found| found.starts_with(line)).count(), 1, "{line} in\n{text}");
         }
-        assert!(!metrics.text(None).expect("there is text").contains("history"));
+        let text = metrics.text(None, Vec::new()).expect("there is text");
+        assert!(!text.contains("history") && !text.contains("r2"), "{text}");
     }
 }

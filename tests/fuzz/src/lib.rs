@@ -47,7 +47,7 @@ pub fn event_reader(data: &[u8]) {
                 let event = events.view(number).expect("an event");
                 let _ = (event.event_time(), event.event_id());
                 for field in (0..*fields).map(FieldRef) {
-                    let texts = event.texts(field);
+                    let texts = event.terms(field);
                     assert_eq!(texts.first().cloned(), event.first_text(field));
                     assert!(texts.iter().all(|text| !text.is_empty()), "an empty value");
                 }

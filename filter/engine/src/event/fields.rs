@@ -32,8 +32,10 @@ pub(crate) enum Source<P> {
     UserId { principal_id: P, identity_type: P, on_behalf_of: P },
     /// `user.name`, unless the identity's type is one whose `user.name` is not its own.
     OwnUserName { user_name: P, identity_type: P },
-    /// The compact JSON text of what stands there; of text, the text itself.
+    /// The compact JSON text of what stands there; of text, the text itself. AWS writes it: see [`super::per_request`].
     JsonText(P),
+    /// What stands there, which is text that AWS wrote as an object.
+    WrittenByAws(P),
     /// The member of each object of the array there, which may be JSON text.
     MemberOfEach(P, &'static str),
     /// The AS organisation, wherever upstream enrichment wrote it.
@@ -98,6 +100,7 @@ impl<P: Copy> Source<P> {
                 Source::OwnUserName { user_name: bind(user_name), identity_type: bind(identity_type) }
             }
             Source::JsonText(path) => Source::JsonText(bind(path)),
+            Source::WrittenByAws(path) => Source::WrittenByAws(bind(path)),
             Source::MemberOfEach(path, member) => Source::MemberOfEach(bind(path), member),
             Source::AsOrganization => Source::AsOrganization,
             Source::AccountName(account) => Source::AccountName(account.bind(bind)),
@@ -154,6 +157,15 @@ pub(crate) const fn source_address(dialect: Dialect) -> &'static str {
         Dialect::CloudTrail => "sourceIPAddress",
         Dialect::Sentinel => "SourceIpAddress",
         Dialect::Ecs => "source.ip",
+    }
+}
+
+/// By what each dialect tells callers apart: the access key, or where there is none the principal.
+pub(crate) const fn caller(dialect: Dialect) -> [&'static str; 2] {
+    match dialect {
+        Dialect::CloudTrail => ["userIdentity.accessKeyId", "userIdentity.principalId"],
+        Dialect::Sentinel => ["UserIdentityAccessKeyId", "UserIdentityPrincipalid"],
+        Dialect::Ecs => ["aws.cloudtrail.user_identity.access_key_id", "user.id"],
     }
 }
 
@@ -299,11 +311,14 @@ const DERIVED: &[Row] = &[
             user_name: "user.name", identity_type: "aws.cloudtrail.user_identity.type" }) },
     Row { name: "sentinel.additional_event_data",
         cloudtrail: Source::JsonText("additionalEventData"), sentinel: Source::JsonText("AdditionalEventData"),
-        ecs: Some(Source::JsonText("aws.cloudtrail.additional_eventdata")) },
+        ecs: Some(Source::JsonText(WRITTEN_BY_AWS[0])) },
     Row { name: "sentinel.response_elements",
         cloudtrail: Source::JsonText("responseElements"), sentinel: Source::JsonText("ResponseElements"),
-        ecs: Some(Source::JsonText("aws.cloudtrail.response_elements")) },
+        ecs: Some(Source::JsonText(WRITTEN_BY_AWS[1])) },
 ];
+
+/// The ECS names of the two objects that AWS writes. Rules may name them too.
+const WRITTEN_BY_AWS: [&str; 2] = ["aws.cloudtrail.additional_eventdata", "aws.cloudtrail.response_elements"];
 
 /// Names under this prefix are ours and never an event's own path.
 const OWN_PREFIX: &str = "sentinel.";
@@ -372,6 +387,7 @@ impl Entry {
             (Entry::Derived(row), Dialect::CloudTrail) => Some(row.cloudtrail),
             (Entry::Derived(row), Dialect::Sentinel) => Some(row.sentinel),
             (Entry::Derived(Row { ecs: Some(source), .. }), Dialect::Ecs) => Some(*source),
+            (_, Dialect::Ecs) if WRITTEN_BY_AWS.contains(&name) => Some(Source::WrittenByAws(name)),
             (_, Dialect::Ecs) if !name.starts_with(OWN_PREFIX) => Some(Source::At(name)),
             _ => None,
         }
@@ -397,6 +413,9 @@ mod tests {
         assert_eq!(source("dns.question.name", Dialect::Ecs), Some(Source::At("dns.question.name")));
         assert_eq!(source("dns.question.name", Dialect::CloudTrail), None);
         assert_eq!(source("sentinel.typo", Dialect::Ecs), None);
+        for name in WRITTEN_BY_AWS {
+            assert_eq!(source(name, Dialect::Ecs), Some(Source::WrittenByAws(name)));
+        }
         assert!(is_known("dns.question.name", Some(Dialect::Ecs)));
         assert!(!is_known("dns.question.name", None));
         assert!(!is_known("sentinel.typo", Some(Dialect::Ecs)));

@@ -209,7 +209,9 @@ impl Keeper {
         }
         self.storage.append(bytes)?;
         // How many events a group has had may be lost with the power; what is known may not.
-        let decides = |change: &Change| !matches!(change, Change::Count(..) | Change::Enrichment | Change::Label(_));
+        let decides = |change: &Change| {
+            !matches!(change, Change::Count(..) | Change::Enrichment | Change::Label(_) | Change::UsedOnce(_))
+        };
         let decides = history.changes().iter().any(decides);
         if self.sync == Sync::Data && decides {
             self.storage.sync()?;
@@ -324,7 +326,7 @@ fn write_replacement(storage: &mut dyn Storage, history: &History) -> Result<u64
     for (place, ghost) in history.ghosts() {
         batch.ghost(place, ghost);
     }
-    for (place, label) in history.labels() {
+    for (place, label) in history.kept_labels() {
         batch.label(place, label);
     }
     let bytes = batch.finish();

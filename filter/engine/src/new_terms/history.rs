@@ -5,6 +5,7 @@
 //! that has expired, and else the one that was seen the longest ago, which may make a known tuple new again but never a
 //! new one known. Not here: the state file ([`crate::journal`]), and what a fingerprint is of.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -15,6 +16,7 @@ use crate::enrichment::{Hour, Label, LabelSighting, Labels};
 pub mod entry;
 pub mod ghosts;
 pub mod owner;
+pub mod usage;
 
 #[cfg(test)]
 mod tests;
@@ -25,6 +27,7 @@ mod model;
 use entry::{Entry, Seconds};
 use ghosts::{Ghost, Ghosts};
 use owner::{Owner, Purpose, Standing};
+use usage::{Usage, UsedOnce};
 
 /// How many owners there may be: each has a number of 16 bits.
 pub const MAX_OWNERS: usize = 1 << 16;
@@ -75,6 +78,8 @@ pub enum Change {
     Enrichment,
     /// The organisation of an address, by its place.
     Label(usize),
+    /// An owner's entries were found to be used once.
+    UsedOnce(OwnerNumber),
 }
 
 /// What became of the state file: how often it was mended, and when something was lost.
@@ -103,8 +108,17 @@ pub struct History {
     labels: Labels,
     /// Whether part of the file was found to be damaged, and nobody knows yet when that is.
     is_newly_damaged: bool,
+    /// Whether an entry was added since that was asked last.
+    is_added: bool,
+    /// The owners whose entries were found to be used once, and of which nobody was told yet.
+    newly_used_once: Vec<OwnerNumber>,
     changes: Vec<Change>,
 }
+
+/// From this place on, a label is not an address's, but says of the owner with the number that is left whether its entries
+/// were found to be used once. A version that does not know of this ignores such places, as it does all that it has no room
+/// for.
+const OWNER_LABELS: usize = 1 << 16;
 
 impl History {
     /// An empty history of at most `capacity` entries, with a random key that nobody else knows.
@@ -120,6 +134,8 @@ impl History {
             enrichment: Hour::default(),
             labels: Labels::default(),
             is_newly_damaged: false,
+            is_added: false,
+            newly_used_once: Vec::new(),
             changes: Vec::new(),
         }
     }
@@ -267,6 +283,9 @@ impl History {
         entry.first_seen = entry.first_seen.min(at);
         let entry = *entry;
         if entry != before {
+            if before.first_seen == before.last_seen && entry.last_seen != before.last_seen {
+                owner.used_again();
+            }
             owner.promote(tuple);
             self.changes.push(Change::Entry(number, tuple, entry));
         }
@@ -305,6 +324,9 @@ impl History {
             entry.last_seen = entry.last_seen.max(at);
             entry.detail = entry.detail.saturating_add(1);
             let entry = *entry;
+            if entry.detail == 2 {
+                owner.used_again();
+            }
             owner.promote(group);
             self.changes.push(Change::Count(number, group, entry));
             return GroupSighting::Suppressed { start: entry.first_seen, end: entry.last_seen, count: entry.detail };
@@ -312,6 +334,7 @@ impl History {
         if at > entry.first_seen {
             *entry = Entry::group(at, event);
             let entry = *entry;
+            owner.used_again();
             owner.promote(group);
             self.changes.push(Change::Entry(number, group, entry));
             return opens;
@@ -357,6 +380,67 @@ impl History {
         }
     }
 
+    /// Takes note of how a tuple or group that [`History::observe`] or [`History::observe_group`] has just found new was made:
+    /// by which caller, a number other than 0, and of which fields. One that was not added is of a redelivery.
+    pub(crate) fn note_new(
+        &mut self,
+        number: OwnerNumber,
+        caller: Option<u32>,
+        prints: &mut dyn Iterator<Item = Fingerprint>,
+    ) {
+        let is_added = core::mem::take(&mut self.is_added);
+        let (Some(caller), Some(owner)) = (caller.filter(|_| is_added), self.owners.get_mut(usize::from(number.0)))
+        else {
+            return;
+        };
+        let Owner { usage, fields, .. } = owner;
+        let usage = usage.get_or_insert_with(|| Box::new(Usage::of(fields)));
+        let Some(fields) = usage.opened(caller, prints) else { return };
+        if !owner.used_once.is_said(self.clock) {
+            owner.used_once = UsedOnce { said_at: self.clock.max(1), fields };
+            self.newly_used_once.push(number);
+            self.changes.push(Change::UsedOnce(number));
+        }
+    }
+
+    /// What people are to be told of entries that are used once; there may be more than one such thing.
+    pub(crate) fn take_used_once(&mut self) -> Option<String> {
+        let number = self.newly_used_once.pop()?;
+        let owner = self.owner(number)?;
+        let (what, loss, from) = match owner.purpose {
+            Purpose::Tuples => ("tuples", "makes every event new", "new-terms fields"),
+            Purpose::Groups => ("groups", "suppresses nothing", "group_by"),
+        };
+        let mut names = String::new();
+        for name in owner.used_once.names(&owner.fields) {
+            if !names.is_empty() {
+                names.push_str(" and ");
+            }
+            names.push_str(name);
+        }
+        Some(
+            [
+                "nearly all recent ",
+                what,
+                " of rule ",
+                &owner.rule_id,
+                " were used once, and the same callers' differ only in ",
+                &names,
+                ": a value that is new for each request ",
+                loss,
+                "; leave that field out of the rule's ",
+                from,
+            ]
+            .concat(),
+        )
+    }
+
+    /// What is known of an owner's entries that are used once, in the form of a label, with its place.
+    pub(crate) fn used_once_label(&self, number: OwnerNumber) -> (usize, Label) {
+        let UsedOnce { said_at, fields } = self.owner(number).map(|owner| owner.used_once).unwrap_or_default();
+        (OWNER_LABELS + usize::from(number.0), Label { address: said_at, organization: u32::from(fields) })
+    }
+
     /// What the last hour of enrichment has shown.
     pub fn enrichment(&self) -> Hour {
         self.enrichment
@@ -380,6 +464,12 @@ impl History {
     /// The AS organisations of addresses, with their places.
     pub fn labels(&self) -> impl Iterator<Item = (usize, Label)> {
         self.labels.iter()
+    }
+
+    /// All that the state file keeps in the form of labels.
+    pub(crate) fn kept_labels(&self) -> impl Iterator<Item = (usize, Label)> {
+        let found = self.owners().filter(|(_, owner)| owner.used_once != UsedOnce::default());
+        self.labels.iter().chain(found.map(|(number, _)| self.used_once_label(number)))
     }
 
     /// What is kept at a place.
@@ -406,6 +496,7 @@ impl History {
         while self.len >= self.capacity && self.evict() {}
         if let Some(owner) = self.owners.get_mut(usize::from(number.0)) {
             self.len += usize::from(owner.put(print, entry));
+            self.is_added = true;
             self.changes.push(Change::Entry(number, print, entry));
         }
     }
@@ -539,9 +630,17 @@ impl History {
         self.enrichment = hour;
     }
 
-    /// An address's AS organisation.
+    /// An address's AS organisation, or that an owner's entries were found to be used once.
     pub fn restore_label(&mut self, place: usize, label: Label) {
-        self.labels.put(place, label);
+        match place.checked_sub(OWNER_LABELS) {
+            None => self.labels.put(place, label),
+            Some(number) => {
+                if let Some(owner) = self.owners.get_mut(number) {
+                    // Further bits are a later version's.
+                    owner.used_once = UsedOnce { said_at: label.address, fields: label.organization as u16 };
+                }
+            }
+        }
     }
 
     /// What was evicted, with places.
@@ -583,6 +682,7 @@ impl History {
             }
             if let Some(owner) = self.owners.get_mut(at) {
                 owner.standing.merge(&theirs.standing);
+                owner.used_once = owner.used_once.max(theirs.used_once);
             }
         }
         for (place, ghost) in other.ghosts() {

@@ -8,6 +8,7 @@
 //! empty from then on; ten small ones that double one after the other cost a tenth of that moment. A cache that has lost half
 //! of its entries gets a smaller table, so that one rule's memory becomes another's.
 
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::num::NonZeroUsize;
@@ -16,6 +17,7 @@ use lru::LruCache;
 
 use super::super::fingerprint::{BuildFingerprintHasher, Fingerprint};
 use super::entry::{Entry, Seconds};
+use super::usage::{Usage, UsedOnce};
 
 /// Into how many caches an owner's entries are divided: 100,000 each, of the default capacity, which is what 2^17 places
 /// hold well.
@@ -159,6 +161,10 @@ pub struct Owner {
     pub fields: String,
     /// What is known of it beside its entries.
     pub standing: Standing,
+    /// Whether its entries were found to be used once, and since when.
+    pub used_once: UsedOnce,
+    /// How its entries are used, since the first that was new.
+    pub(super) usage: Option<Box<Usage>>,
     /// Whether its rule is one of those that run.
     pub(super) is_loaded: bool,
     shards: Vec<Shard>,
@@ -185,12 +191,37 @@ impl Owner {
         let shard = |_| Shard { cache: LruCache::unbounded_with_hasher(BuildFingerprintHasher), peak: 0 };
         let shards = (0..SHARDS).map(shard).collect();
         let (rule_id, fields) = (cut(rule_id), cut(fields));
-        Owner { print, purpose, rule_id, fields, standing: Standing::default(), is_loaded: false, shards }
+        Owner {
+            print,
+            purpose,
+            rule_id,
+            fields,
+            standing: Standing::default(),
+            used_once: UsedOnce::default(),
+            usage: None,
+            is_loaded: false,
+            shards,
+        }
     }
 
     /// Whether its rule runs, or anything belongs to it.
     pub fn is_in_use(&self) -> bool {
         self.is_loaded || !self.is_empty() || self.standing != Standing::default()
+    }
+
+    /// An entry was used again.
+    pub(super) fn used_again(&mut self) {
+        if let Some(usage) = &mut self.usage {
+            usage.used_again();
+        }
+    }
+
+    /// How many entries were used once, as far as they tell: of tuples, those that were not seen at a second time.
+    pub fn count_used_once(&self) -> usize {
+        let is_once = |(_, entry): &(Fingerprint, Entry)| {
+            entry.first_seen == entry.last_seen && (self.purpose == Purpose::Tuples || entry.detail == 1)
+        };
+        self.entries().filter(is_once).count()
     }
 
     /// How many entries it has.
