@@ -49,6 +49,12 @@ mod serve;
 /// What the module asks of its host and offers it: imports, exports, features, size.
 mod module_contract;
 
+/// Event times in the forms that exports write.
+mod times;
+
+/// `--asn`: the AS organisation out of a database, for events that come without one, and what a baseline without one is worth.
+mod as_lookup;
+
 /// What is said when upstream enrichment brings no AS organisation, or other ones than before.
 mod enrichment;
 

@@ -23,6 +23,7 @@ use crate::new_terms::MAX_TUPLES;
 use crate::rule::{Dialect, FieldRef, Settings};
 
 pub(crate) mod address;
+pub mod as_lookup;
 pub mod fields;
 pub(crate) mod json;
 pub(crate) mod number;
@@ -51,6 +52,10 @@ pub struct Schema {
     /// What a record as CloudTrail writes it says at its root; `None` if the settings name the dialect.
     event_version: Option<Slot>,
     as_organization: [Slot; 2],
+    /// None, if no rule asks for it.
+    as_number: Vec<Slot>,
+    /// See [`as_lookup`].
+    as_lookup: Slot,
     /// Set if the record has the alerts' key already; see [`EventView::output_keys_taken`].
     output_keys: Vec<Slot>,
     /// Random, for hash tables of texts that an attacker may choose.
@@ -98,8 +103,15 @@ impl Schema {
         let event_version = settings.dialect.is_none().then(|| paths.slot(fields::EVENT_VERSION));
         let as_key = settings.as_organization_key.as_deref().unwrap_or(fields::AS_ORGANIZATION);
         let as_organization = [paths.slot(fields::AS_ORGANIZATION), paths.slot(as_key)];
+        let asks_number = fields.iter().any(|name| name == fields::AS_NUMBER);
+        let as_number = match asks_number {
+            true => fields::as_number_paths(settings.as_organization_key.as_deref()),
+            false => Vec::new(),
+        };
+        let as_number = as_number.iter().map(|path| paths.slot(path)).collect();
+        let as_lookup = paths.slot(as_lookup::KEY);
         let output_keys = (1..MAX_OUTPUT_KEYS).map(|n| paths.slot(&output_key(&settings.output_key, n))).collect();
-        Ok(Schema { paths, dialects, event_version, as_organization, output_keys, hash_key })
+        Ok(Schema { paths, dialects, event_version, as_organization, as_number, as_lookup, output_keys, hash_key })
     }
 
     /// Whether each of the fields is what stands in one place, whatever the dialect.
@@ -189,14 +201,23 @@ impl<'a> EventView<'a> {
         self.first(self.slots.source_address)
     }
 
-    /// The first AS organisation.
+    /// The first AS organisation, or else the first number of an AS.
     pub(crate) fn first_as_organization(&self) -> Option<String> {
         let mut first = None;
-        let _ = self.as_organization(&mut |value| {
+        let mut keep = |value: Value<'_>| {
             first = Some(value.as_text().to_string());
             ControlFlow::Break(())
-        });
+        };
+        if self.as_organization(&mut keep).is_continue() {
+            let _ = self.as_number(&mut keep);
+        }
         first
+    }
+
+    /// Whether the event comes from an address that databases of AS organisations may have.
+    pub(crate) fn has_public_address(&self) -> bool {
+        let address = self.source_address();
+        address.as_deref().and_then(Address::parse).is_some_and(|address| address.is_public())
     }
 
     /// How many of the keys that alerts may be appended under are in the record already, counted from the first.
@@ -285,6 +306,7 @@ impl<'a> EventView<'a> {
             }),
             Source::MemberOfEach(slot, name) => self.member_of_each(slot, name, visit),
             Source::AsOrganization => self.as_organization(visit),
+            Source::AsNumber => self.as_number(visit),
             Source::AccountName(account) => text(self.account(account).and_then(|full| at_part(&full, false))),
             Source::AccountUpnSuffix(account) => text(self.account(account).and_then(|full| at_part(&full, true))),
         }
@@ -367,13 +389,56 @@ impl<'a> EventView<'a> {
         })
     }
 
-    /// The values in the event's own scope, or else in the nearest one around it: enrichment writes to the record's root.
     fn as_organization(&self, visit: &mut dyn FnMut(Value<'_>) -> ControlFlow<()>) -> ControlFlow<()> {
-        let [own, configured] = self.schema.as_organization;
-        let slots = if own == configured { &[own][..] } else { &[own, configured] };
-        let here = |scope: Scope| slots.iter().flat_map(move |slot| self.values.at(*slot, scope));
-        let nearest = (0..=self.scope).rev().find(|scope| here(*scope).any(Captured::has_value));
-        here(nearest.unwrap_or(0)).try_for_each(|found| found.each(&mut |value| visit(value)))
+        match self.nearest(self.as_organization_slots()) {
+            Some(scope) => self.each_of(self.as_organization_slots(), scope, visit),
+            None => self.looked_up(as_lookup::ORGANIZATION, visit),
+        }
+    }
+
+    fn as_organization_slots(&self) -> &[Slot] {
+        match &self.schema.as_organization {
+            [own, configured] if own == configured => core::slice::from_ref(own),
+            both => both,
+        }
+    }
+
+    fn as_number(&self, visit: &mut dyn FnMut(Value<'_>) -> ControlFlow<()>) -> ControlFlow<()> {
+        let mut visit = |value: Value<'_>| match &value {
+            Value::Text(text) => visit(Value::Text(Cow::Borrowed(as_lookup::without_prefix(text)))),
+            _ => visit(value),
+        };
+        match self.nearest(&self.schema.as_number) {
+            Some(scope) => self.each_of(&self.schema.as_number, scope, &mut visit),
+            None if self.nearest(self.as_organization_slots()).is_some() => ControlFlow::Continue(()),
+            None => self.looked_up(as_lookup::NUMBER, &mut visit),
+        }
+    }
+
+    /// The event's own scope, or else the nearest one around it, in which one of the slots has a value: enrichment writes to the
+    /// record's root.
+    fn nearest(&self, slots: &[Slot]) -> Option<Scope> {
+        let has_value =
+            |scope: &Scope| slots.iter().flat_map(|slot| self.values.at(*slot, *scope)).any(Captured::has_value);
+        (0..=self.scope).rev().find(has_value)
+    }
+
+    fn each_of(
+        &self,
+        slots: &[Slot],
+        scope: Scope,
+        visit: &mut dyn FnMut(Value<'_>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let mut found = slots.iter().flat_map(|slot| self.values.at(*slot, scope));
+        found.try_for_each(|found| found.each(&mut |value| visit(value)))
+    }
+
+    /// What the host program looked up for the event's address; see [`as_lookup`].
+    fn looked_up(&self, member: &str, visit: &mut dyn FnMut(Value<'_>) -> ControlFlow<()>) -> ControlFlow<()> {
+        let Some(table) = self.values.at(self.schema.as_lookup, 0).next() else { return ControlFlow::Continue(()) };
+        let table = table.structure();
+        let found = self.source_address().and_then(|address| value::member(value::member(&table, &address)?, member));
+        found.map_or(ControlFlow::Continue(()), |found| value::each(found, &mut |value| visit(value)))
     }
 
     /// The Sentinel detection's account name before it is cut at the `@`.
