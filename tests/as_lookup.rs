@@ -138,8 +138,8 @@ fn a_baseline_without_organizations_covers_nothing_of_the_rule_that_asks_for_the
         let past = place.write("past.json", json!({ "Records": past(20, "198.51.100.7") }).to_string());
         let told = ended(0, &["baseline", "--dir", text(&place.state())], &[&past]);
         let expected = format!(
-            "\n240 events lacked source.as.organization.name and taught rule {EC2_RULE} nothing: it stays warming; give the AS \
-             organisations with --asn FILE\n"
+            "\n240 events lacked source.as.organization.name and taught rule {EC2_RULE} nothing: nothing of this counts as \
+             covered for it, so it stays warming unless it was covered before; give the AS organisations with --asn FILE\n"
         );
         assert!(told.contains(&expected), "{told}");
         let mut instance = place.instance();
@@ -196,6 +196,28 @@ fn a_few_addresses_that_no_database_has_do_not_matter() {
 }
 
 #[test]
+fn a_field_that_some_events_never_have_matters_only_if_none_has_it() {
+    for (with_arn, is_covered) in [(true, true), (false, false)] {
+        let place = Place::new();
+        let mut events = Vec::new();
+        for day in 1..=12 {
+            let mut anonymous = user("ann", &format!("2026-01-{day:02}T23:59:00Z"));
+            let removed = anonymous["userIdentity"].as_object_mut().expect("an object").remove("arn");
+            assert!(removed.is_some());
+            events.push(anonymous);
+        }
+        events.extend(with_arn.then(|| user("bob", "2026-01-02T10:00:00Z")));
+        let told = ended(0, &["baseline", "--dir", text(&place.state())], &[&place.events("past.ndjson", &events)]);
+        let lacked =
+            format!("\n12 events lacked aws.cloudtrail.user_identity.arn and taught rule {FIRST_CALL} nothing");
+        assert!(told.contains(&lacked), "{told}");
+        let found = rules_and_state(appended(&mut place.instance(), 720, &user("eve", "2026-01-13T00:12:00Z")));
+        let state = if is_covered { "complete" } else { "warming" };
+        assert_eq!(found, (vec![FIRST_CALL.to_owned()], state.to_owned()), "{told}");
+    }
+}
+
+#[test]
 fn what_was_not_read_is_not_covered() {
     let good: String = past(1, "10.0.3.7").iter().map(|event| format!("{event}\n")).collect();
     let unreadable = user("bob", "10/1/2026, 10:00:00.000 AM").to_string();
@@ -208,8 +230,7 @@ fn what_was_not_read_is_not_covered() {
         let past = place.write("past.ndjson", format!("{good}{extra}"));
         let output = firstseen(&["baseline", "--dir", text(&place.state())], &[&past]);
         let told = String::from_utf8(output.stdout).expect("text");
-        let said =
-            reason.map(|reason| format!("nothing of this counts as covered, because {reason}: the rules stay warming"));
+        let said = reason.map(|reason| format!("nothing of this counts as covered, because {reason}: rules that "));
         assert_eq!(told.contains("nothing of this counts"), said.is_some(), "{name}: {told}");
         assert!(told.contains(said.as_deref().unwrap_or_default()), "{name}: {told}");
         let found = rules_and_state(appended(&mut place.instance(), 720, &user("eve", "2026-01-13T00:12:00Z")));

@@ -14,7 +14,7 @@ use wasmparser::{BlockType, Operator, Parser, Payload, ValType, Validator, WasmF
 use crate::subjects::{module, module_file, portable_module_file};
 
 /// The module's largest size, in bytes.
-const MAX_SIZE: usize = 150_000;
+const MAX_SIZE: usize = 200_000;
 
 fn bytes() -> Vec<u8> {
     read(module_file())

@@ -94,6 +94,10 @@ impl EntityTemplate {
     /// a service of AWS, that is what it is about; with anything else in the address's place, there is no entity.
     fn write(&self, out: &mut Vec<u8>, before: &[u8], event: &EventView<'_>) -> bool {
         let Some(field) = self.address else { return self.members.write(out, before, event) };
+        if event.holds_addresses_only(field) {
+            let is_there = self.members.members.len() == 1 || event.any(field, &mut |_| true);
+            return is_there && self.members.write(out, before, event);
+        }
         let text = match event.only_text(field) {
             Some(text) => Cow::Borrowed(text),
             None => Cow::Owned(event.first_text(field).unwrap_or_default()),
@@ -174,6 +178,7 @@ fn with_template(mut pieces: Vec<Piece>, name: &str, template: &Template) -> Vec
 }
 
 impl FieldMembers {
+    #[inline(never)]
     fn new(head: Vec<u8>, named: &[(String, FieldRef)]) -> FieldMembers {
         let members = named.iter().map(|(name, field)| {
             let mut before = Vec::from(b",");

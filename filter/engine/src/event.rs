@@ -237,6 +237,11 @@ impl<'a> EventView<'a> {
         }
     }
 
+    /// Whether the field has no other values than addresses, so that none needs to be read as one again.
+    pub(crate) fn holds_addresses_only(&self, field: FieldRef) -> bool {
+        matches!(self.slots.fields[usize::from(field.0)], Source::IpAddress(_))
+    }
+
     /// Whether one of the field's values passes the test.
     pub fn any(&self, field: FieldRef, test: &mut dyn FnMut(&Value<'_>) -> bool) -> bool {
         if let Some(text) = self.only_text(field) {

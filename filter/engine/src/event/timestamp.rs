@@ -56,8 +56,12 @@ fn parse_usual(bytes: &[u8]) -> Option<Millis> {
     let year = two_digits(c1, c2) * 100 + two_digits(y1, y2);
     let days = days_of_date(year, two_digits(m1, m2), two_digits(d1, d2))?;
     let clock = millis_of_clock(two_digits(h1, h2), two_digits(n1, n2), two_digits(s1, s2))?;
+    let time = days * DAY + clock;
+    if let [b'Z'] = rest {
+        return Some(time);
+    }
     let mut rest = Scanner(rest);
-    Some(days * DAY + clock + rest.fraction()? - rest.offset()?)
+    Some(time + rest.fraction()? - rest.offset()?)
 }
 
 /// What is left of a text that is read from left to right.
@@ -82,26 +86,31 @@ const MONTHS: [&str; 12] = [
 const WEEKDAYS: [&str; 7] = ["thursday", "friday", "saturday", "sunday", "monday", "tuesday", "wednesday"];
 
 /// Which of the names a word is: the whole name, or its first three letters.
+#[inline(never)]
 fn named(names: &[&str], word: &[u8]) -> Option<i64> {
     let is = |name: &&str| word.eq_ignore_ascii_case(name.as_bytes());
     let is_short = |name: &&str| name.get(..3).is_some_and(|short| word.eq_ignore_ascii_case(short.as_bytes()));
     names.iter().position(|name| is(name) || is_short(name)).map(|at| at as i64)
 }
 
+/// None of these is inlined: a module is to be small, and such times are rare.
 impl<'a> Scanner<'a> {
-    /// Takes the bytes ahead that belong to a set; how many those are.
-    fn take(&mut self, belongs: impl Fn(&u8) -> bool) -> &'a [u8] {
+    /// Takes the bytes ahead that belong to a set.
+    #[inline(never)]
+    fn take(&mut self, belongs: &dyn Fn(&u8) -> bool) -> &'a [u8] {
         let end = self.0.iter().position(|byte| !belongs(byte)).unwrap_or(self.0.len());
         let (taken, rest) = self.0.split_at(end);
         self.0 = rest;
         taken
     }
 
+    #[inline(never)]
     fn skip(&mut self, among: &[u8]) -> bool {
-        !self.take(|byte| among.contains(byte)).is_empty()
+        !self.take(&|byte| among.contains(byte)).is_empty()
     }
 
     /// Takes the byte ahead, if it is one of these.
+    #[inline(never)]
     fn one(&mut self, among: &[u8]) -> Option<u8> {
         let (first, rest) = self.0.split_first()?;
         among.contains(first).then(|| {
@@ -111,13 +120,14 @@ impl<'a> Scanner<'a> {
     }
 
     fn word(&mut self) -> &'a [u8] {
-        self.take(u8::is_ascii_alphabetic)
+        self.take(&u8::is_ascii_alphabetic)
     }
 
-    /// The number ahead, which has this many digits.
-    fn number(&mut self, lengths: core::ops::RangeInclusive<usize>) -> Option<i64> {
-        let found = self.take(u8::is_ascii_digit);
-        if lengths.contains(&found.len()) { digits(found) } else { None }
+    /// The number ahead, which has as many digits as this at least and at most.
+    #[inline(never)]
+    fn number(&mut self, least: usize, most: usize) -> Option<i64> {
+        let found = self.take(&u8::is_ascii_digit);
+        if (least..=most).contains(&found.len()) { digits(found) } else { None }
     }
 
     fn date_time(mut self) -> Option<Millis> {
@@ -147,21 +157,21 @@ impl<'a> Scanner<'a> {
     /// `October 30, 2026`, behind the month.
     fn date_of_month(&mut self, month: i64) -> Option<i64> {
         self.skip(b" ");
-        let day = self.number(1..=2)?;
+        let day = self.number(1, 2)?;
         self.skip(b" ,");
-        days_of_date(self.number(4..=4)?, month + 1, day)
+        days_of_date(self.number(4, 4)?, month + 1, day)
     }
 
     /// A date that begins with a number: of the year, of the year with month and day, or of a day with the month's name behind it.
     fn date_of_digits(&mut self) -> Option<i64> {
         let all = self.0;
-        let first = self.take(u8::is_ascii_digit);
+        let first = self.take(&u8::is_ascii_digit);
         match *first {
             [c1, c2, y1, y2] => {
                 let separator = self.one(b"-/")?;
-                let month = self.number(1..=2)?;
+                let month = self.number(1, 2)?;
                 self.one(&[separator])?;
-                days_of_date(two_digits(c1, c2) * 100 + two_digits(y1, y2), month, self.number(1..=2)?)
+                days_of_date(two_digits(c1, c2) * 100 + two_digits(y1, y2), month, self.number(1, 2)?)
             }
             [c1, c2, y1, y2, m1, m2, d1, d2, ..] if matches!(first.len(), 8 | 14) => {
                 self.0 = all.get(8..)?;
@@ -172,7 +182,7 @@ impl<'a> Scanner<'a> {
                 self.skip(b" -/");
                 let month = named(&MONTHS, self.word())?;
                 self.skip(b" -/");
-                days_of_date(self.number(4..=4)?, month + 1, digits(first)?)
+                days_of_date(self.number(4, 4)?, month + 1, digits(first)?)
             }
             _ => None,
         }
@@ -180,10 +190,10 @@ impl<'a> Scanner<'a> {
 
     /// `8:15`, `08:15:00`.
     fn clock(&mut self) -> Option<Millis> {
-        let hour = self.number(1..=2)?;
+        let hour = self.number(1, 2)?;
         self.one(b":")?;
-        let minute = self.number(2..=2)?;
-        let second = if self.one(b":").is_some() { self.number(2..=2)? } else { 0 };
+        let minute = self.number(2, 2)?;
+        let second = if self.one(b":").is_some() { self.number(2, 2)? } else { 0 };
         millis_of_clock(hour, minute, second)
     }
 
@@ -191,7 +201,7 @@ impl<'a> Scanner<'a> {
         if self.one(b".,").is_none() {
             return Some(0);
         }
-        let given = self.take(u8::is_ascii_digit);
+        let given = self.take(&u8::is_ascii_digit);
         let digit = |at: usize| given.get(at).map_or(0, |byte| i64::from(byte - b'0'));
         (!given.is_empty()).then(|| digit(0) * 100 + digit(1) * 10 + digit(2))
     }
@@ -224,9 +234,9 @@ impl<'a> Scanner<'a> {
         }
         self.skip(b" ");
         let Some(sign) = self.one(b"+-") else { return self.0.is_empty().then_some(0) };
-        let number = self.take(u8::is_ascii_digit);
+        let number = self.take(&u8::is_ascii_digit);
         let (hours, minutes) = match *number {
-            [h1, h2] if self.one(b":").is_some() => (two_digits(h1, h2), self.number(2..=2)?),
+            [h1, h2] if self.one(b":").is_some() => (two_digits(h1, h2), self.number(2, 2)?),
             [h1, h2] => (two_digits(h1, h2), 0),
             [h1, h2, m1, m2] => (two_digits(h1, h2), two_digits(m1, m2)),
             _ => return None,
@@ -244,6 +254,7 @@ impl<'a> Scanner<'a> {
 }
 
 /// Days since 1970 of a date, if there is such a date.
+#[inline(never)]
 fn days_of_date(year: i64, month: i64, day: i64) -> Option<i64> {
     let is_date = YEARS.contains(&year) && day >= 1 && day <= days_in_month(year, month)?;
     is_date.then(|| days_from_civil(year, month, day))

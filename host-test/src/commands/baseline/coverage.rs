@@ -10,6 +10,9 @@ use firstseen_engine::Learned;
 
 use crate::commands::{counted, grouped, printable};
 
+const NOT_COVERED: &str =
+    ": nothing of this counts as covered for it, so it stays warming unless it was covered before";
+
 /// Why nothing of a baseline counts as covered, if that is so: what was not read may have been of any time and for any rule.
 pub(crate) fn reason_against(failed: bool, left_out: usize, unreadable_times: usize) -> Option<String> {
     let mut reasons = Vec::new();
@@ -42,14 +45,17 @@ pub(crate) fn report(
             match (learned.covers(), asn) {
                 (true, _) => writeln!(out, ", which few enough of them did for the rule to be covered")?,
                 (false, None) if field.starts_with("source.as.") => {
-                    writeln!(out, ": it stays warming; give the AS organisations with --asn FILE")?;
+                    writeln!(out, "{NOT_COVERED}; give the AS organisations with --asn FILE")?;
                 }
-                (false, _) => writeln!(out, ": it stays warming")?,
+                (false, _) => writeln!(out, "{NOT_COVERED}")?,
             }
         }
     }
     if let Some(reason) = uncovered {
-        writeln!(out, "nothing of this counts as covered, because {reason}: the rules stay warming")?;
+        writeln!(
+            out,
+            "nothing of this counts as covered, because {reason}: rules that were not covered before stay warming"
+        )?;
     }
     Ok(())
 }
@@ -72,18 +78,15 @@ mod tests {
         assert_eq!(said(&[], 7, false), "");
         assert_eq!(
             said(&[(organization, 240)], 240, false),
-            "240 events lacked source.as.organization.name and taught rule r1 nothing: it stays warming; give the AS organisations with \
-             --asn FILE\n"
+            "240 events lacked source.as.organization.name and taught rule r1 nothing: nothing of this counts as covered for \
+             it, so it stays warming unless it was covered before; give the AS organisations with --asn FILE\n"
         );
-        assert_eq!(
-            said(&[(organization, 11)], 1000, true),
-            "11 events lacked source.as.organization.name and taught rule r1 nothing: it stays warming\n"
-        );
+        assert!(said(&[(organization, 11)], 1000, true).ends_with("unless it was covered before\n"));
         assert!(
             said(&[(organization, 10)], 1000, true).ends_with("few enough of them did for the rule to be covered\n")
         );
         assert!(said(&[("user.id", 999)], 1000, true).ends_with("few enough of them did for the rule to be covered\n"));
-        assert!(said(&[("user.id", 1000)], 1000, true).ends_with(": it stays warming\n"));
+        assert!(said(&[("user.id", 1000)], 1000, true).ends_with("unless it was covered before\n"));
     }
 
     #[test]
