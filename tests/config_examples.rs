@@ -13,7 +13,7 @@ use crate::oracle::read_time;
 use crate::subjects::workspace;
 
 /// A GeoIP database with one network in it, in MaxMind's format.
-mod asn_database;
+pub(crate) mod asn_database;
 
 /// What the Fluent Bit examples say: both the same, and what the module needs.
 mod fluent_bit;

@@ -51,6 +51,11 @@ mod module_contract;
 
 /// Suppression on CloudTrail as STS writes it today, in every command; and what is said of groups that are used once.
 mod suppression;
+/// Event times in the forms that exports write.
+mod times;
+
+/// `--asn`: the AS organisation out of a database, for events that come without one, and what a baseline without one is worth.
+mod as_lookup;
 
 /// What is said when upstream enrichment brings no AS organisation, or other ones than before.
 mod enrichment;

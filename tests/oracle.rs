@@ -14,6 +14,8 @@ mod per_request;
 mod time;
 mod value;
 
+use std::net::IpAddr;
+
 use firstseen_engine::rule::{
     AlertTexts, FieldRef, MissingFields, Pack, Predicate, Rule, Severity, Template, TemplatePart,
 };
@@ -23,7 +25,16 @@ use self::event::Event;
 use self::json::Json;
 pub(crate) use self::json::Members;
 use self::per_request::terms_of;
-pub(crate) use self::time::{read_time, rfc3339};
+pub(crate) use self::time::{read_epoch, read_time, rfc3339};
+
+/// Whether AWS names one of its services where an address would be.
+fn is_service(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    let is_host = lower.len() <= 253 && lower.chars().all(|c| c.is_ascii_alphanumeric() || c == '.' || c == '-');
+    let is_of = |domain: &str| lower.ends_with(domain) && lower.len() > domain.len();
+    lower == "aws internal"
+        || is_host && [".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu"].into_iter().any(is_of)
+}
 
 /// The whole second of a time, in milliseconds; nothing is before 1970.
 fn whole_second(time: i64) -> i64 {
@@ -332,10 +343,22 @@ impl Oracle {
         }
         let mut listed = Vec::new();
         for entity in entities {
-            let attributes = self.named_values(&entity.attributes, event);
+            let mut attributes = self.named_values(&entity.attributes, event);
+            let mut kind = entity.kind.as_str();
+            if kind.eq_ignore_ascii_case("ip") {
+                let named = entity.attributes.iter().find(|(name, _)| name == "address");
+                let field = named.or(entity.attributes.first()).map(|(_, field)| self.name(*field));
+                let text = field.and_then(|field| event.texts(&field).into_iter().next()).unwrap_or_default();
+                if is_service(&text) {
+                    kind = "service";
+                    attributes = Map::from_iter([("name".to_owned(), json!(text))]);
+                } else if text.parse::<IpAddr>().is_err() {
+                    continue;
+                }
+            }
             if !attributes.is_empty() {
                 let mut object = Map::new();
-                object.insert("type".into(), json!(entity.kind));
+                object.insert("type".into(), json!(kind));
                 object.extend(attributes);
                 listed.push(Output::Object(object));
             }

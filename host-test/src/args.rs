@@ -103,6 +103,10 @@ pub(crate) struct Baseline {
     /// Configuration directory, whose history is taught
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: PathBuf,
+    /// A database of AS organisations in MaxMind's format, such as GeoLite2-ASN.mmdb, for events that have none. What upstream
+    /// wrote stays
+    #[arg(long, value_name = "FILE")]
+    pub(crate) asn: Option<PathBuf>,
     /// NDJSON or CloudTrail files, also gzipped, in any order; `-` for standard input
     #[arg(value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
@@ -113,6 +117,10 @@ pub(crate) struct Run {
     /// Configuration directory, with the pack. Without it: the built-in rules
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
+    /// A database of AS organisations in MaxMind's format, such as GeoLite2-ASN.mmdb, for events that have none. What upstream
+    /// wrote stays
+    #[arg(long, value_name = "FILE")]
+    pub(crate) asn: Option<PathBuf>,
     /// The tag that the module is told
     #[arg(long, default_value = "aws.cloudtrail")]
     pub(crate) tag: String,
@@ -132,6 +140,10 @@ pub(crate) struct Replay {
     /// Configuration directory, with the pack. Without it: the built-in rules
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
+    /// A database of AS organisations in MaxMind's format, such as GeoLite2-ASN.mmdb, for events that have none. What upstream
+    /// wrote stays
+    #[arg(long, value_name = "FILE")]
+    pub(crate) asn: Option<PathBuf>,
     /// The module to run in place of the built-in one
     #[arg(long, value_name = "FILE")]
     pub(crate) module: Option<PathBuf>,
@@ -186,6 +198,10 @@ pub(crate) struct Serve {
     /// Configuration directory, with the pack and the state. Without it: the built-in rules, and a history in memory
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
+    /// A database of AS organisations in MaxMind's format, such as GeoLite2-ASN.mmdb, for events that have none. What upstream
+    /// wrote stays
+    #[arg(long, value_name = "FILE")]
+    pub(crate) asn: Option<PathBuf>,
     /// Where to listen for POST / with NDJSON, a JSON array or concatenated JSON, also packed by gzip, zstd, snappy or deflate;
     /// GET /health and /metrics. Other than loopback addresses need a token and TLS
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8687")]

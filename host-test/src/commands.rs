@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::process::ExitCode;
 
+use firstseen::asn::AsLookup;
 use firstseen::configuration;
 use firstseen::history_file::HistoryFile;
 use firstseen_engine::storage::STATE_FILE;
@@ -21,6 +22,19 @@ pub(crate) mod state;
 
 /// What is said of input without a single CloudTrail event.
 pub(crate) const NO_EVENT: &str = "no CloudTrail event was found: see event_root in firstseen.toml";
+
+/// The database of `--asn`, if one is named, for the rules of the directory, or of the built-in module without one.
+pub(crate) fn as_lookup(
+    file: Option<&Path>,
+    directory: Option<&Path>,
+    is_built_in: bool,
+) -> anyhow::Result<Option<AsLookup>> {
+    let Some(file) = file else { return Ok(None) };
+    let pack = configuration::pack(directory)?;
+    // Another module may have other built-in rules.
+    let is_known = is_built_in || directory.is_some_and(|directory| directory.join(configuration::PACK).exists());
+    AsLookup::open(file, &pack.settings, is_known.then_some(&pack)).map(Some)
+}
 
 /// That the module will run the rules and settings of the directory; a warning if its pack is out of date.
 pub(crate) fn check_configuration(directory: Option<&Path>) -> anyhow::Result<()> {

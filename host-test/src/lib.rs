@@ -4,6 +4,7 @@
 //! does; the command line, which `main.rs` reads.
 
 pub mod alerts;
+pub mod asn;
 pub mod candidates;
 pub mod compiled_modules;
 pub mod configuration;

@@ -45,6 +45,8 @@ const IDLE: Duration = Duration::from_secs(60);
 pub struct Options {
     /// The configuration directory; without one, the built-in rules with a history in memory.
     pub directory: Option<PathBuf>,
+    /// The database of AS organisations, for events that come without one.
+    pub asn: Option<PathBuf>,
     /// Where to listen.
     pub listen: SocketAddr,
     /// Where events go; back to the sender, if nowhere else.
@@ -76,8 +78,9 @@ pub fn run(module: Module, bytes: &[u8], options: &Options) -> anyhow::Result<()
 
 async fn serve(module: Module, bytes: &[u8], options: &Options) -> anyhow::Result<()> {
     let directory = options.directory.as_deref();
+    let asn = options.asn.as_deref();
     let (detection, said) =
-        Detection::start(module, bytes, directory, options.entry, &options.tag, options.limits.record)?;
+        Detection::start(module, bytes, directory, asn, options.entry, &options.tag, options.limits.record)?;
     for line in said {
         tracing::warn!("{line}");
     }

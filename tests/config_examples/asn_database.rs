@@ -1,6 +1,6 @@
 //! A GeoIP database with one IPv4 network in it, in MaxMind's DB format, version 2.0.
 //!
-//! In: a network and its AS organisation. Out: the bytes of an `.mmdb` file whose other addresses are not found.
+//! In: a network and its AS organisation, or a city. Out: the bytes of an `.mmdb` file whose other addresses are not found.
 //! Bounds: text below 285 bytes. Not here: IPv6, a prefix of length 0.
 
 use std::net::Ipv4Addr;
@@ -26,7 +26,27 @@ const EXTENDED_BASE: u8 = 7;
 const LONG: usize = 29;
 
 /// The database of the addresses that share their first `prefix_length` bits, 1 to 32, with `network`.
-pub(super) fn of_network(network: Ipv4Addr, prefix_length: u32, organization: &str) -> Vec<u8> {
+pub(crate) fn of_network(network: Ipv4Addr, prefix_length: u32, organization: &str) -> Vec<u8> {
+    let data = map(&[
+        ("autonomous_system_number", unsigned(UINT32, 64_496)),
+        ("autonomous_system_organization", text(organization)),
+    ]);
+    of_type("GeoLite2-ASN", network, prefix_length, &data)
+}
+
+/// A database of cities, which has no AS organisation.
+pub(crate) fn of_city(network: Ipv4Addr, prefix_length: u32, city: &str) -> Vec<u8> {
+    let data = map(&[("city", map(&[("names", map(&[("en", text(city))]))]))]);
+    of_type("GeoLite2-City", network, prefix_length, &data)
+}
+
+/// A database as IPinfo makes them.
+pub(crate) fn of_ipinfo(network: Ipv4Addr, prefix_length: u32, organization: &str) -> Vec<u8> {
+    let data = map(&[("asn", text("AS64496")), ("as_name", text(organization)), ("as_domain", text("example.com"))]);
+    of_type("ipinfo lite.mmdb", network, prefix_length, &data)
+}
+
+fn of_type(kind: &str, network: Ipv4Addr, prefix_length: u32, data: &[u8]) -> Vec<u8> {
     let not_found = prefix_length;
     let found = prefix_length + u32::try_from(SEPARATOR.len()).expect("16");
     let mut bytes = Vec::new();
@@ -39,16 +59,13 @@ pub(super) fn of_network(network: Ipv4Addr, prefix_length: u32, organization: &s
         }
     }
     bytes.extend(SEPARATOR);
-    bytes.extend(map(&[
-        ("autonomous_system_number", unsigned(UINT32, 64_496)),
-        ("autonomous_system_organization", text(organization)),
-    ]));
+    bytes.extend(data);
     bytes.extend(METADATA_MARKER);
     bytes.extend(map(&[
         ("binary_format_major_version", unsigned(UINT16, 2)),
         ("binary_format_minor_version", unsigned(UINT16, 0)),
         ("build_epoch", unsigned(UINT64, 1)),
-        ("database_type", text("GeoLite2-ASN")),
+        ("database_type", text(kind)),
         ("description", map(&[])),
         ("ip_version", unsigned(UINT16, 4)),
         ("languages", control(ARRAY, 0)),

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use firstseen_engine::rule::Dialect;
 
 use super::json::{Json, Kind, compact};
-use super::time::read_time;
+use super::time::{read_epoch, read_time};
 use super::value::{Value, ValueKind};
 
 /// A CloudTrail event inside a record.
@@ -36,13 +36,9 @@ impl Event {
             return arrival;
         };
         let read = match value.kind {
-            ValueKind::Text => read_time(&value.text),
-            ValueKind::Number if self.dialect == Dialect::Ecs => value
-                .text
-                .parse::<f64>()
-                .ok()
-                .map(|number| if number.abs() >= 1e11 { number as i64 } else { (number * 1000.0) as i64 }),
-            _ => None,
+            ValueKind::Text => read_time(&value.text).or_else(|| read_epoch(&value.text)),
+            ValueKind::Number => read_epoch(&value.text),
+            ValueKind::Boolean => None,
         };
         read.unwrap_or(arrival)
     }
@@ -73,6 +69,7 @@ impl Event {
             "event.dataset" | "data_stream.dataset" => return vec![Value::text("aws.cloudtrail")],
             "event.module" => return vec![Value::text("aws")],
             "source.as.organization.name" => return self.as_organization(),
+            "source.as.number" => return self.as_number(),
             "sentinel.account_name" => return one(self.account().0),
             "sentinel.account_upn_suffix" | "sentinel.upn_suffix" => return one(self.account().1),
             "sentinel.user_identity_account_id" => {
@@ -271,18 +268,70 @@ impl Event {
         matches!(self.first(path).as_str(), "AssumedRole" | "FederatedUser")
     }
 
-    /// The AS organisation: upstream's field or the operator's key, beside the event or else in the nearest place around it.
+    /// The AS organisation: upstream's field or the operator's key, beside the event or else in the nearest place around it. Without
+    /// one, that which the host program looked up for the event's address.
     pub(crate) fn as_organization(&self) -> Vec<Value> {
-        for place in std::iter::once(&self.scope).chain(&self.around) {
-            let mut values = place.values_at("source.as.organization.name");
-            if let Some(key) = &self.as_organization_key {
-                values.extend(place.values_at(key));
+        let mut paths = vec!["source.as.organization.name".to_owned()];
+        paths.extend(self.as_organization_key.clone());
+        let values = self.nearest(&paths);
+        if values.is_empty() { self.looked_up("organization") } else { values }
+    }
+
+    /// The number of the AS, which may have `AS` before it.
+    pub(crate) fn as_number(&self) -> Vec<Value> {
+        let mut paths = vec!["source.as.number".to_owned(), "source.as.asn".to_owned()];
+        if let Some(key) = &self.as_organization_key {
+            let parent = key.rsplit_once('.').map_or(String::new(), |(parent, _)| format!("{parent}."));
+            paths.push(format!("{parent}autonomous_system_number"));
+            paths.push(format!("{parent}asn"));
+            for ending in ["organization.name", "org.name", "organization", "org"] {
+                let beside = key.strip_suffix(ending).map(|stem| format!("{stem}number"));
+                if let Some(path) = beside.filter(|path| !paths.contains(path)) {
+                    paths.push(path);
+                }
             }
+        }
+        let mut values = self.nearest(&paths);
+        let mut organization = vec!["source.as.organization.name".to_owned()];
+        organization.extend(self.as_organization_key.clone());
+        if values.is_empty() && self.nearest(&organization).is_empty() {
+            values = self.looked_up("number");
+        }
+        for value in &mut values {
+            let digits = value.text.get(2..).unwrap_or("");
+            let is_prefixed = value.text.to_ascii_uppercase().starts_with("AS");
+            if is_prefixed && !digits.is_empty() && digits.chars().all(|digit| digit.is_ascii_digit()) {
+                value.text = digits.to_owned();
+            }
+        }
+        values
+    }
+
+    /// The values at some paths, in the nearest place that has any.
+    fn nearest(&self, paths: &[String]) -> Vec<Value> {
+        for place in std::iter::once(&self.scope).chain(&self.around) {
+            let values: Vec<Value> = paths.iter().flat_map(|path| place.values_at(path)).collect();
             if !values.is_empty() {
                 return values;
             }
         }
         Vec::new()
+    }
+
+    fn looked_up(&self, member: &str) -> Vec<Value> {
+        let path = match self.dialect {
+            Dialect::CloudTrail => "sourceIPAddress",
+            Dialect::Sentinel => "SourceIpAddress",
+            Dialect::Ecs => "source.ip",
+        };
+        let root = self.around.last().unwrap_or(&self.scope);
+        let last = |json: &Json, name: &str| {
+            let member = json.members().iter().rev().find(|(key, _)| key == name);
+            member.map(|(_, value)| value.clone())
+        };
+        let table = root.at("firstseen:as").into_iter().next();
+        let found = table.and_then(|table| last(&last(&table, &self.first(path))?, member));
+        found.map_or(Vec::new(), |json| json.scalars())
     }
 
     /// The Sentinel detection's AccountName and AccountUPNSuffix, step by step as its query has them.

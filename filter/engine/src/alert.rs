@@ -13,6 +13,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use crate::decimal::decimal;
+use crate::event::address::{Address, is_aws_service};
 use crate::event::timestamp::{self, Millis};
 use crate::event::{EventView, Events, json};
 use crate::new_terms::Reason;
@@ -51,7 +52,7 @@ pub(crate) struct Frame {
     new_terms: Vec<u8>,
     /// The names of the fields that alerts are grouped by.
     suppression: Vec<u8>,
-    entities: Vec<FieldMembers>,
+    entities: Vec<EntityTemplate>,
     details: FieldMembers,
     /// What an alert ends with.
     tail: Vec<u8>,
@@ -74,6 +75,48 @@ struct FieldMembers {
     head: Vec<u8>,
     /// Each with its name up to the opening quote of the value.
     members: Vec<(Vec<u8>, FieldRef)>,
+}
+
+/// An entity.
+#[derive(Debug)]
+struct EntityTemplate {
+    members: FieldMembers,
+    /// Of an `ip` entity, the field of its address: that of the attribute `address`, or else of the first one.
+    address: Option<FieldRef>,
+}
+
+impl EntityTemplate {
+    fn new(entity: &Entity) -> EntityTemplate {
+        let Entity { kind, attributes } = entity;
+        let mut head = Vec::new();
+        Object::begin(&mut head).text("type", kind);
+        let address = attributes.iter().find(|(name, _)| name == "address").or(attributes.first());
+        let address = address.filter(|_| kind.eq_ignore_ascii_case("ip")).map(|(_, field)| *field);
+        EntityTemplate { members: FieldMembers::new(head, attributes), address }
+    }
+
+    /// Writes the entity behind `before`, without its closing brace; whether there is one. Where an `ip` entity has no address but
+    /// a service of AWS, that is what it is about; with anything else in the address's place, there is no entity.
+    fn write(&self, out: &mut Vec<u8>, before: &[u8], event: &EventView<'_>) -> bool {
+        let Some(field) = self.address else { return self.members.write(out, before, event) };
+        if event.holds_addresses_only(field) {
+            let is_there = self.members.members.len() == 1 || event.any(field, &mut |_| true);
+            return is_there && self.members.write(out, before, event);
+        }
+        let text = match event.only_text(field) {
+            Some(text) => Cow::Borrowed(text),
+            None => Cow::Owned(event.first_text(field).unwrap_or_default()),
+        };
+        if Address::parse(&text).is_some() {
+            return self.members.write(out, before, event);
+        }
+        let is_service = is_aws_service(&text);
+        if is_service {
+            out.extend_from_slice(before);
+            Object::begin(out).text("type", "service").text("name", &text);
+        }
+        is_service
+    }
 }
 
 impl Frame {
@@ -106,11 +149,7 @@ impl Frame {
         if let Some(Suppression { group_by, .. }) = &rule.suppression {
             Object::new(&mut suppression).list("fields", &names(group_by));
         }
-        let entities = rule.alert.entities.iter().map(|Entity { kind, attributes }| {
-            let mut head = Vec::new();
-            Object::begin(&mut head).text("type", kind);
-            FieldMembers::new(head, attributes)
-        });
+        let entities = rule.alert.entities.iter().map(EntityTemplate::new);
 
         let mut tail = Vec::new();
         if !rule.alert.threat.is_empty() {
@@ -144,6 +183,7 @@ fn with_template(mut pieces: Vec<Piece>, name: &str, template: &Template) -> Vec
 }
 
 impl FieldMembers {
+    #[inline(never)]
     fn new(head: Vec<u8>, named: &[(String, FieldRef)]) -> FieldMembers {
         let members = named.iter().map(|(name, field)| {
             let mut before = Vec::from(b",");

@@ -12,11 +12,11 @@ use core::cell::OnceCell;
 use core::ops::Range;
 
 use crate::alert::{self, Finding, Frame, Group, HistoryState, MAX_ALERTS, MAX_RECORD_ALERTS, NewTuple, Suppressed};
-use crate::enrichment::Enrichment;
-use crate::event::fields::AS_ORGANIZATION;
+use crate::enrichment::{AsFields, Enrichment};
 use crate::event::timestamp::Millis;
 use crate::event::{EventView, Events, Schema, Texts, UnknownField, output_key};
 use crate::journal::keeper::Keeper;
+use crate::learning::{Learned, Learning};
 use crate::new_terms::fingerprint::{EventHash, Fingerprint, Key};
 use crate::new_terms::history::entry::{Entry, Seconds, millis, seconds, whole_seconds};
 use crate::new_terms::history::owner::{Purpose, Standing};
@@ -47,10 +47,12 @@ pub struct Engine {
     begun_at: Seconds,
     /// Arrivals at which the history does not begin earlier and no hour of enrichment ends.
     settled: Range<Millis>,
-    /// The field of the AS organisation, if a rule asks for it.
-    organization: Option<FieldRef>,
+    /// The fields of the AS, if a rule asks for one of them.
+    organization: Option<AsFields>,
     enrichment: Enrichment,
     recognition: Recognition,
+    /// What past events taught each rule, made for the first of them.
+    learning: Option<Learning>,
     /// The groups of events that were learned from, to be learned in the order of time.
     learned_groups: Vec<(Seconds, OwnerNumber, Fingerprint)>,
     max_clock_skew: Millis,
@@ -157,8 +159,7 @@ impl Engine {
         let in_one_place = Schema::in_one_place(&pack.settings, &pack.fields)?;
         let prefilter = Prefilter::new(&pack);
         let Pack { settings, fields, rules } = pack;
-        let organization = fields.iter().position(|field| field == AS_ORGANIZATION);
-        let organization = organization.and_then(|at| u16::try_from(at).ok()).map(FieldRef);
+        let organization = AsFields::of(&fields);
         let mut loaded = Vec::with_capacity(rules.len());
         // What the prefilter has seen to is looked at last, and what costs more steps than a comparison before that.
         let late = |field: FieldRef| match fields.get(usize::from(field.0)) {
@@ -176,10 +177,7 @@ impl Engine {
             let tuples = tuples.and_then(|terms| owned(Purpose::Tuples, &terms.fields, terms.window_ms));
             let groups = rule.suppression.as_ref();
             let groups = groups.and_then(|groups| owned(Purpose::Groups, &groups.group_by, groups.duration_ms));
-            let asks_organization = organization.is_some_and(|field| {
-                predicate::names(&rule.query, field)
-                    || rule.new_terms.as_ref().is_some_and(|terms| terms.fields.contains(&field))
-            });
+            let asks_organization = organization.are_asked_for(&rule);
             loaded.push(LoadedRule { rule, frame: OnceCell::new(), tuples, groups, asks_organization });
         }
         history.age_out_removed_rules();
@@ -196,9 +194,10 @@ impl Engine {
             keeper,
             begun_at: 0,
             settled: 0..0,
-            organization: organization.filter(|_| loaded_asks),
+            organization: loaded_asks.then_some(organization),
             enrichment,
             recognition: Recognition::default(),
+            learning: None,
             learned_groups: Vec::new(),
             max_clock_skew,
         })
@@ -361,10 +360,12 @@ impl Engine {
         let texts = Texts::default();
         let schema = schema(&self.schema, &self.settings, &self.fields, &self.history);
         let Some(mut events) = schema.and_then(|schema| Events::read(schema, &readable, &texts)) else { return };
+        let learning = self.learning.get_or_insert_with(|| Learning::of(rules(&self.rules), &self.fields));
         let latest = now.saturating_add(self.max_clock_skew);
         let key = self.history.key();
         for number in 0..events.len() {
             let Some(event) = events.view(number) else { break };
+            learning.note(rules(&self.rules), &event);
             let matching = matching(&self.rules, None, &event).rules;
             if matching.is_empty() || event.event_time().is_none_or(|time| time > latest) {
                 continue;
@@ -387,9 +388,22 @@ impl Engine {
         self.history.forget_changes();
     }
 
-    /// What was learned is all that there was between two times.
+    /// What past events taught each rule that asks the history something, in the order of the rules.
+    pub fn learned(&self) -> Vec<Learned> {
+        let learning = self.learning.as_ref();
+        let learned = self.rules.iter().enumerate().filter(|(_, loaded)| loaded.tuples.or(loaded.groups).is_some());
+        learned.map(|(at, LoadedRule { rule, .. })| Learned::of(rule, learning, at, &self.fields)).collect()
+    }
+
+    /// What was learned is all that there was between two times, for the rules that could learn from it.
     pub fn cover(&mut self, from: Millis, until: Millis) {
-        self.history.cover(seconds(from), seconds(until));
+        for (at, LoadedRule { rule, tuples, groups, .. }) in self.rules.iter().enumerate() {
+            if Learned::of(rule, self.learning.as_ref(), at, &self.fields).covers() {
+                for owned in [tuples, groups].into_iter().flatten() {
+                    self.history.cover(owned.number, seconds(from), seconds(until));
+                }
+            }
+        }
     }
 
     /// What was learned.
@@ -473,7 +487,12 @@ fn readable(record: &impl Search) -> Cow<'_, str> {
     record.text().map_or_else(|| String::from_utf8_lossy(record.bytes()), Cow::Borrowed)
 }
 
-/// Takes note of an event that a rule would match if its AS organisation were the right one.
+fn rules(loaded: &[LoadedRule]) -> impl Iterator<Item = &Rule> {
+    loaded.iter().map(|loaded| &loaded.rule)
+}
+
+/// Takes note of an event that a rule would match if its AS organisation were the right one. Nobody can have looked up an address
+/// that is not public, nor a service's name: such an event lacks nothing.
 fn note_enrichment(enrichment: &mut Enrichment, history: &mut History, event: &EventView<'_>, arrival: Millis) {
     if arrival == 0 {
         return;
@@ -483,6 +502,9 @@ fn note_enrichment(enrichment: &mut Enrichment, history: &mut History, event: &E
         let address = event.source_address().unwrap_or_default();
         history.observe_label(key.print(&[address]), key.print(&[organization]))
     });
+    if label.is_none() && !event.has_public_address() {
+        return;
+    }
     if let Some(hour) = enrichment.note(seconds(arrival).max(1), label) {
         history.set_enrichment(hour);
     }
@@ -495,12 +517,12 @@ struct Matching<'r> {
     asks_organization: bool,
 }
 
-fn matching<'r>(rules: &'r [LoadedRule], organization: Option<FieldRef>, event: &EventView<'_>) -> Matching<'r> {
+fn matching<'r>(rules: &'r [LoadedRule], organization: Option<AsFields>, event: &EventView<'_>) -> Matching<'r> {
     let mut matching = Matching { rules: Vec::with_capacity(4), asks_organization: false };
     for loaded in rules {
         let query = &loaded.rule.query;
-        if let Some(field) = organization.filter(|_| loaded.asks_organization) {
-            if !predicate::may_match(query, event, field) {
+        if let Some(fields) = organization.filter(|_| loaded.asks_organization) {
+            if !predicate::may_match(query, event, &|field| fields.has(field)) {
                 continue;
             }
             matching.asks_organization = true;

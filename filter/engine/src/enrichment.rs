@@ -1,7 +1,8 @@
 //! Whether upstream enrichment brings the AS organisation. Where it does not, the rules that ask for one are silent, and
 //! nothing else shows that.
 //!
-//! In: each event that a rule would match if its AS organisation were the right one; which organisation it has, if any. Out: once
+//! In: each event that a rule would match if its AS organisation were the right one, and that comes from a public address or has an
+//! organisation: databases have no other addresses. Out: once
 //! an hour a [sentence](Enrichment::take_notice), and the [`Hour`] behind it, which the state file keeps for people to look at.
 //! The same where many known addresses get another organisation's name at once, as by a new GeoIP database. Bounds:
 //! [`PLACES`] addresses, 9 bytes each, made when the first is needed; a later address takes the place of an earlier one. An hour
@@ -12,8 +13,11 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::decimal::decimal;
+use crate::event::fields::{AS_NUMBER, AS_ORGANIZATION};
 use crate::new_terms::fingerprint::Fingerprint;
 use crate::new_terms::history::entry::Seconds;
+use crate::predicate;
+use crate::rule::{FieldRef, Rule};
 
 /// How many addresses are remembered at most.
 pub const PLACES: usize = 1 << 10;
@@ -26,6 +30,38 @@ const LACKING_AT_ONCE: u32 = 10;
 
 /// Fewer addresses than this with another organisation are taken for moved ones.
 const RELABELLED_AT_ONCE: u32 = 5;
+
+/// The fields of the AS that rules ask for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AsFields {
+    organization: Option<FieldRef>,
+    number: Option<FieldRef>,
+}
+
+impl AsFields {
+    pub(crate) fn of(names: &[String]) -> AsFields {
+        let of = |name| {
+            let at = names.iter().position(|known| known == name)?;
+            u16::try_from(at).ok().map(FieldRef)
+        };
+        AsFields { organization: of(AS_ORGANIZATION), number: of(AS_NUMBER) }
+    }
+
+    /// Whether the field is one of them.
+    #[inline]
+    pub(crate) fn has(&self, field: FieldRef) -> bool {
+        self.organization == Some(field) || self.number == Some(field)
+    }
+
+    /// Whether a rule's query or new terms name one of them.
+    pub(crate) fn are_asked_for(&self, rule: &Rule) -> bool {
+        let is_asked_for = |field| {
+            predicate::names(&rule.query, field)
+                || rule.new_terms.as_ref().is_some_and(|terms| terms.fields.contains(&field))
+        };
+        [self.organization, self.number].into_iter().flatten().any(is_asked_for)
+    }
+}
 
 /// What an hour has shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -24,6 +24,7 @@ use crate::rule::{Dialect, FieldRef, Settings};
 use crate::words::first_word;
 
 pub(crate) mod address;
+pub mod as_lookup;
 pub mod envelope;
 pub mod fields;
 pub(crate) mod json;
@@ -60,6 +61,10 @@ pub struct Schema {
     /// What a record as CloudTrail writes it says at its root; `None` if the settings name ECS as the dialect.
     event_version: Option<Slot>,
     as_organization: [Slot; 2],
+    /// None, if no rule asks for it.
+    as_number: Vec<Slot>,
+    /// See [`as_lookup`].
+    as_lookup: Slot,
     /// Set if the record has the alerts' key already; see [`EventView::output_keys_taken`].
     output_keys: Vec<Slot>,
     /// Random, for hash tables of texts that an attacker may choose.
@@ -111,8 +116,15 @@ impl Schema {
         let event_version = is_raw_known.then(|| paths.slot(fields::EVENT_VERSION));
         let as_key = settings.as_organization_key.as_deref().unwrap_or(fields::AS_ORGANIZATION);
         let as_organization = [paths.slot(fields::AS_ORGANIZATION), paths.slot(as_key)];
+        let asks_number = fields.iter().any(|name| name == fields::AS_NUMBER);
+        let as_number = match asks_number {
+            true => fields::as_number_paths(settings.as_organization_key.as_deref()),
+            false => Vec::new(),
+        };
+        let as_number = as_number.iter().map(|path| paths.slot(path)).collect();
+        let as_lookup = paths.slot(as_lookup::KEY);
         let output_keys = (1..MAX_OUTPUT_KEYS).map(|n| paths.slot(&output_key(&settings.output_key, n))).collect();
-        Ok(Schema { paths, dialects, event_version, as_organization, output_keys, hash_key })
+        Ok(Schema { paths, dialects, event_version, as_organization, as_number, as_lookup, output_keys, hash_key })
     }
 
     /// Whether each of the fields is what stands in one place, whatever the dialect.
@@ -305,14 +317,23 @@ impl<'a> EventView<'a> {
         Some((caller.as_bytes().chunks(8).fold(0, mix) as u32).max(1))
     }
 
-    /// The first AS organisation.
+    /// The first AS organisation, or else the first number of an AS.
     pub(crate) fn first_as_organization(&self) -> Option<String> {
         let mut first = None;
-        let _ = self.as_organization(&mut |value| {
+        let mut keep = |value: Value<'_>| {
             first = Some(value.as_text().to_string());
             ControlFlow::Break(())
-        });
+        };
+        if self.as_organization(&mut keep).is_continue() {
+            let _ = self.as_number(&mut keep);
+        }
         first
+    }
+
+    /// Whether the event comes from an address that databases of AS organisations may have.
+    pub(crate) fn has_public_address(&self) -> bool {
+        let address = self.source_address();
+        address.as_deref().and_then(Address::parse).is_some_and(|address| address.is_public())
     }
 
     /// The field's value, if it stands in one place, is the only one there, and is text without escapes: so most are. What
@@ -324,6 +345,11 @@ impl<'a> EventView<'a> {
             Source::Constant(text) => Some(text),
             _ => None,
         }
+    }
+
+    /// Whether the field has no other values than addresses, so that none needs to be read as one again.
+    pub(crate) fn holds_addresses_only(&self, field: FieldRef) -> bool {
+        matches!(self.slots.fields[usize::from(field.0)], Source::IpAddress(_))
     }
 
     /// Whether one of the field's values passes the test.
@@ -404,6 +430,7 @@ impl<'a> EventView<'a> {
             }),
             Source::MemberOfEach(slot, name) => self.member_of_each(slot, name, visit),
             Source::AsOrganization => self.as_organization(visit),
+            Source::AsNumber => self.as_number(visit),
             Source::AccountName(account) => text(self.account(account).and_then(|full| at_part(&full, false))),
             Source::AccountUpnSuffix(account) => text(self.account(account).and_then(|full| at_part(&full, true))),
         }
@@ -486,25 +513,64 @@ impl<'a> EventView<'a> {
         })
     }
 
-    /// The values in the event's own scope, or else in the nearest one around it that has some: enrichment writes to the
-    /// record's root. Where a record holds several events, what is around them says nothing of any of them.
     fn as_organization(&self, visit: &mut dyn FnMut(Value<'_>) -> ControlFlow<()>) -> ControlFlow<()> {
-        let [own, configured] = self.schema.as_organization;
-        let slots = if own == configured { &[own][..] } else { &[own, configured] };
-        let mut each = |found: &Captured<'_>| found.each(&mut |value| visit(value));
-        let mut here = slots.iter().flat_map(|slot| self.values.at(*slot));
-        if here.clone().any(Captured::has_value) {
-            return here.try_for_each(&mut each);
+        match self.nearest(self.as_organization_slots()) {
+            Some(scope) => self.each_of(self.as_organization_slots(), scope, visit),
+            None => self.looked_up(as_lookup::ORGANIZATION, visit),
+        }
+    }
+
+    fn as_organization_slots(&self) -> &[Slot] {
+        match &self.schema.as_organization {
+            [own, configured] if own == configured => core::slice::from_ref(own),
+            both => both,
+        }
+    }
+
+    fn as_number(&self, visit: &mut dyn FnMut(Value<'_>) -> ControlFlow<()>) -> ControlFlow<()> {
+        let mut visit = |value: Value<'_>| match &value {
+            Value::Text(text) => visit(Value::Text(Cow::Borrowed(as_lookup::without_prefix(text)))),
+            _ => visit(value),
+        };
+        match self.nearest(&self.schema.as_number) {
+            Some(scope) => self.each_of(&self.schema.as_number, scope, &mut visit),
+            None if self.nearest(self.as_organization_slots()).is_some() => ControlFlow::Continue(()),
+            None => self.looked_up(as_lookup::NUMBER, &mut visit),
+        }
+    }
+
+    /// The event's own scope, or else the nearest one around it, in which one of the slots has a value: enrichment writes to the
+    /// record's root. Where a record holds several events, what is around them says nothing of any of them.
+    fn nearest(&self, slots: &[Slot]) -> Option<ScopeId> {
+        if slots.iter().flat_map(|slot| self.values.at(*slot)).any(Captured::has_value) {
+            return Some(self.scope);
         }
         let mut scope = self.scope;
         while let Some(Scope { around, .. }) = self.scopes.scopes.get(scope).filter(|_| self.is_alone && scope > 0) {
             scope = *around;
-            let mut there = slots.iter().flat_map(|slot| self.scopes.at(scope, *slot));
-            if there.clone().any(Captured::has_value) {
-                return there.try_for_each(&mut each);
+            if slots.iter().flat_map(|slot| self.scopes.at(scope, *slot)).any(Captured::has_value) {
+                return Some(scope);
             }
         }
-        ControlFlow::Continue(())
+        None
+    }
+
+    fn each_of(
+        &self,
+        slots: &[Slot],
+        scope: ScopeId,
+        visit: &mut dyn FnMut(Value<'_>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let mut found = slots.iter().flat_map(|slot| self.scopes.at(scope, *slot));
+        found.try_for_each(|found| found.each(&mut |value| visit(value)))
+    }
+
+    /// What the host program looked up for the event's address; see [`as_lookup`].
+    fn looked_up(&self, member: &str, visit: &mut dyn FnMut(Value<'_>) -> ControlFlow<()>) -> ControlFlow<()> {
+        let Some(table) = self.scopes.at(0, self.schema.as_lookup).next() else { return ControlFlow::Continue(()) };
+        let table = table.structure();
+        let found = self.source_address().and_then(|address| value::member(value::member(&table, &address)?, member));
+        found.map_or(ControlFlow::Continue(()), |found| value::each(found, &mut |value| visit(value)))
     }
 
     /// The Sentinel detection's account name before it is cut at the `@`.

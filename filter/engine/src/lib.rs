@@ -16,6 +16,7 @@ mod engine;
 pub mod enrichment;
 pub mod event;
 pub mod journal;
+mod learning;
 pub mod new_terms;
 pub mod predicate;
 pub mod prefilter;
@@ -26,3 +27,4 @@ pub mod storage;
 pub mod words;
 
 pub use engine::{Engine, Explanation, Outcome};
+pub use learning::Learned;

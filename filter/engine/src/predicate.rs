@@ -56,15 +56,15 @@ pub fn order(predicate: &mut Predicate, late: &impl Fn(FieldRef) -> u8) {
     }
 }
 
-/// Whether the event could satisfy the predicate if the values of this field were others.
-pub fn may_match(predicate: &Predicate, event: &EventView<'_>, open: FieldRef) -> bool {
+/// Whether the event could satisfy the predicate if the values of the fields that are `open` were others.
+pub fn may_match(predicate: &Predicate, event: &EventView<'_>, open: &impl Fn(FieldRef) -> bool) -> bool {
     outcomes(predicate, event, open).0
 }
 
-/// Whether the predicate can hold, and whether it can fail, for some values of the field.
-fn outcomes(predicate: &Predicate, event: &EventView<'_>, open: FieldRef) -> (bool, bool) {
+/// Whether the predicate can hold, and whether it can fail, for some values of the open fields.
+fn outcomes(predicate: &Predicate, event: &EventView<'_>, open: &impl Fn(FieldRef) -> bool) -> (bool, bool) {
     match predicate {
-        Predicate::Is(comparison) if comparison.field == open => (true, true),
+        Predicate::Is(comparison) if open(comparison.field) => (true, true),
         Predicate::Is(_) => {
             let holds = matches(predicate, event);
             (holds, !holds)

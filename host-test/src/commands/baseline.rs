@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, anyhow};
+use firstseen::asn::{AsLookup, Enriched};
 use firstseen::history_file::{self, HistoryFile};
 use firstseen::native_search::NativeSearch;
 use firstseen::state_export::rfc3339;
@@ -30,6 +31,8 @@ use crate::commands::standard_output::StandardOutput;
 use crate::commands::{self, NO_EVENT, counted, counted_as, grouped};
 use crate::warning::{self, LineWarnings};
 
+mod coverage;
+
 pub(crate) fn run(args: &args::Baseline) -> anyhow::Result<ExitCode> {
     commands::check_configuration(Some(&args.dir))?;
     let pack = configuration::pack(Some(&args.dir))?;
@@ -37,7 +40,8 @@ pub(crate) fn run(args: &args::Baseline) -> anyhow::Result<ExitCode> {
     let (mut file, history) = HistoryFile::open(&args.dir)?;
     commands::warn_of_damage(&file);
     let before = history.as_ref().map_or(0, History::len);
-    let mut baseline = Baseline::new(pack, history, progress(&args.files))?;
+    let lookup = commands::as_lookup(args.asn.as_deref(), Some(&args.dir), true)?;
+    let mut baseline = Baseline::new(pack, history, lookup, progress(&args.files))?;
     let start = Instant::now();
     let mut failed = false;
     for path in &args.files {
@@ -51,11 +55,12 @@ pub(crate) fn run(args: &args::Baseline) -> anyhow::Result<ExitCode> {
 
     let times = baseline.times();
     let covered = baseline.covered();
-    let Baseline { mut engine, records, bytes, .. } = baseline;
-    // What could not be read is not covered.
-    if let (Some((from, until)), false) = (covered, failed) {
+    let Baseline { mut engine, records, bytes, left_out, unreadable_times, .. } = baseline;
+    let uncovered = coverage::reason_against(failed, left_out, unreadable_times);
+    if let (Some((from, until)), None) = (covered, &uncovered) {
         engine.cover(from, until);
     }
+    let learned = engine.learned();
     let mut history = engine.into_history();
     let len = file.write(&mut history)?;
     let mut out = StandardOutput::new();
@@ -73,6 +78,7 @@ pub(crate) fn run(args: &args::Baseline) -> anyhow::Result<ExitCode> {
         grouped(entries.saturating_sub(before)),
         grouped(len as usize)
     )?;
+    coverage::report(&mut out, &learned, uncovered.as_deref(), args.asn.as_deref())?;
     out.flush()?;
     if let (Some((from, _)), Some((after, _))) = (times, covered)
         && from < after
@@ -98,7 +104,7 @@ pub(crate) struct Speed {
 
 /// Teaches an empty history of the built-in rules from a file.
 pub(crate) fn speed(file: &Path) -> anyhow::Result<Speed> {
-    let mut baseline = Baseline::new(configuration::pack(None)?, None, ProgressBar::hidden())?;
+    let mut baseline = Baseline::new(configuration::pack(None)?, None, None, ProgressBar::hidden())?;
     let start = Instant::now();
     baseline.learn(file)?;
     let took = start.elapsed().as_secs_f64();
@@ -116,6 +122,11 @@ struct Baseline {
     /// Milliseconds since 1970.
     now: i64,
     progress: ProgressBar,
+    lookup: Option<AsLookup>,
+    /// Lines that were left out.
+    left_out: usize,
+    /// Events whose time cannot be read.
+    unreadable_times: usize,
     records: usize,
     /// Of the records, as text.
     bytes: u64,
@@ -125,7 +136,12 @@ struct Baseline {
 
 impl Baseline {
     /// Goes on with a history, or begins one.
-    fn new(pack: Pack, history: Option<History>, progress: ProgressBar) -> anyhow::Result<Baseline> {
+    fn new(
+        pack: Pack,
+        history: Option<History>,
+        lookup: Option<AsLookup>,
+        progress: ProgressBar,
+    ) -> anyhow::Result<Baseline> {
         let history = match history {
             Some(history) => history,
             None => History::new(u32::MAX, history_file::new_key()?),
@@ -136,7 +152,19 @@ impl Baseline {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
         let time_key = Finder::new(b"\"eventTime\":\"");
-        Ok(Baseline { engine, identities, time_key, now, progress, records: 0, bytes: 0, days: BTreeMap::new() })
+        Ok(Baseline {
+            engine,
+            identities,
+            time_key,
+            now,
+            progress,
+            lookup,
+            left_out: 0,
+            unreadable_times: 0,
+            records: 0,
+            bytes: 0,
+            days: BTreeMap::new(),
+        })
     }
 
     /// Learns from one file; from what comes before an error, too.
@@ -147,6 +175,7 @@ impl Baseline {
         let mut bad_lines = LineWarnings::new(path);
         while let Some(record) = records.next().with_context(cannot)? {
             if let Some(reason) = record.fault {
+                self.left_out += 1;
                 self.progress.suspend(|| {
                     bad_lines.tell(record.line, format_args!("{reason}; the line is left out"));
                 });
@@ -155,7 +184,9 @@ impl Baseline {
             self.records += 1;
             self.bytes += record.text.len() as u64 + 1;
             self.note_time(record.text);
-            self.engine.learn(&NativeSearch::new(record.text), self.now);
+            let enriched = self.lookup.as_ref().and_then(|lookup| lookup.enrich(record.text));
+            let record = enriched.as_ref().map_or(record.text, Enriched::text);
+            self.engine.learn(&NativeSearch::new(record), self.now);
         }
         Ok(())
     }
@@ -169,9 +200,10 @@ impl Baseline {
         {
             return;
         }
-        for time in self.identities.read(record).into_iter().filter_map(|identity| identity.event_time) {
+        for identity in self.identities.read(record) {
+            self.unreadable_times += usize::from(identity.event_time.is_none());
             // An event dated in the future is not part of the time that is covered.
-            if time <= self.now {
+            if let Some(time) = identity.event_time.filter(|time| *time <= self.now) {
                 let (from, until) = self.days.entry(day(time)).or_insert((time, time));
                 (*from, *until) = ((*from).min(time), (*until).max(time));
             }

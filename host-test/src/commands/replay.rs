@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use firstseen::alerts::{self, Alert};
+use firstseen::asn::{self, AsLookup};
 use firstseen::guest::{Answer, Entry, Instance};
 use firstseen::{configuration, input, module_file};
 use firstseen_engine::event::{Identity, IdentityReader};
@@ -84,6 +85,7 @@ pub(crate) fn run(args: &args::Replay) -> anyhow::Result<ExitCode> {
     let instance = module.instantiate(Some(directory))?;
     let settings = configuration::settings(args.dir.as_deref())?;
     let identities = IdentityReader::new(&settings);
+    let lookup = commands::as_lookup(args.asn.as_deref(), args.dir.as_deref(), args.module.is_none())?;
     let mut records = Vec::new();
     let mut failed = false;
     for (index, file) in args.files.iter().enumerate() {
@@ -99,8 +101,16 @@ pub(crate) fn run(args: &args::Replay) -> anyhow::Result<ExitCode> {
 
     let warnings = args.files.iter().map(|file| LineWarnings::new(file)).collect();
     let out = StandardOutput::new();
-    let mut replay =
-        Replay { args, output_key: settings.output_key, instance, out, warnings, summary: Summary::default(), failed };
+    let mut replay = Replay {
+        args,
+        output_key: settings.output_key,
+        instance,
+        lookup,
+        out,
+        warnings,
+        summary: Summary::default(),
+        failed,
+    };
     let written = replay.run(&records);
     commands::exit_code(if replay.failed { 2 } else { 0 }, written)
 }
@@ -129,6 +139,7 @@ struct Replay<'a> {
     args: &'a args::Replay,
     output_key: String,
     instance: Instance,
+    lookup: Option<AsLookup>,
     out: StandardOutput,
     /// Of the records of each file that the module failed on, or whose alerts cannot be shown.
     warnings: Vec<LineWarnings>,
@@ -148,8 +159,8 @@ impl Replay<'_> {
                 progress.set_position(index as u64);
             }
             self.summary.count(record);
-            let (sec, nsec) = arrival(record.time, now);
-            match self.instance.call(Entry::Firstseen, TAG, sec, nsec, &record.text) {
+            let (lookup, arrival) = (self.lookup.as_ref(), arrival(record.time, now));
+            match asn::call(lookup, &mut self.instance, Entry::Firstseen, TAG, arrival, &record.text) {
                 Ok(Answer::Changed(changed)) => progress.suspend(|| self.show(record, &changed))?,
                 Ok(Answer::Untouched | Answer::Dropped) => {}
                 Err(error) => progress.suspend(|| {

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use firstseen::asn::{self, AsLookup};
 use firstseen::guest::{Answer, Entry, Instance};
 use firstseen::{configuration, input, module_file};
 use firstseen_engine::event::IdentityReader;
@@ -32,6 +33,7 @@ pub(crate) fn run(args: &args::Run) -> anyhow::Result<ExitCode> {
     let mut pipe = Pipe {
         args,
         instance,
+        lookup: commands::as_lookup(args.asn.as_deref(), args.dir.as_deref(), args.module.is_none())?,
         output: Rc::new(RefCell::new(StandardOutput::new())),
         identities: IdentityReader::new(&settings),
         records: 0,
@@ -51,6 +53,7 @@ pub(crate) fn run(args: &args::Run) -> anyhow::Result<ExitCode> {
 struct Pipe<'a> {
     args: &'a args::Run,
     instance: Instance,
+    lookup: Option<AsLookup>,
     output: Output,
     identities: IdentityReader,
     records: u64,
@@ -113,7 +116,8 @@ impl Pipe<'_> {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             // Seconds since 1970 are an unsigned 32-bit number in the module's interface: enough until 2106.
             let sec = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
-            match self.instance.call(entry, self.args.tag.as_bytes(), sec, now.subsec_nanos(), record.text) {
+            let (lookup, arrival) = (self.lookup.as_ref(), (sec, now.subsec_nanos()));
+            match asn::call(lookup, &mut self.instance, entry, self.args.tag.as_bytes(), arrival, record.text) {
                 Ok(Answer::Untouched) => self.write_line(record.text)?,
                 Ok(Answer::Changed(changed)) => self.write_line(&changed)?,
                 Ok(Answer::Dropped) => {}

@@ -60,6 +60,7 @@ pub(crate) fn run(args: &args::Serve) -> anyhow::Result<ExitCode> {
     };
     let options = serve::Options {
         directory: args.dir.clone(),
+        asn: args.asn.clone(),
         listen: args.listen,
         forward,
         entry: if args.alerts_only { Entry::Alerts } else { Entry::Firstseen },

@@ -23,6 +23,7 @@ use firstseen_engine::rule::{FieldRef, Pack, pack};
 use firstseen_engine::status::{Status, UsedOnce};
 
 use crate::alerts::{self, Alert};
+use crate::asn::{AsLookup, Enriched};
 use crate::configuration;
 use crate::guest::{Answer, Entry, Error, Instance, Module};
 use crate::native_search::NativeSearch;
@@ -42,6 +43,8 @@ pub struct Detection {
     /// The pack that the module holds is the one that this program holds.
     same_built_in: bool,
     directory: Option<PathBuf>,
+    /// The database of AS organisations, which is read with the rules.
+    asn: Option<PathBuf>,
     entry: Entry,
     tag: Vec<u8>,
     max_record: usize,
@@ -55,6 +58,7 @@ pub struct Detection {
 struct Rules {
     /// Nothing, if every record is to be given to the module.
     prefilter: Option<Prefilter>,
+    lookup: Option<AsLookup>,
     output_key: String,
     /// What the rules are made of, for naming them.
     pack: Pack,
@@ -165,18 +169,20 @@ impl Detection {
         module: Module,
         bytes: &[u8],
         directory: Option<&Path>,
+        asn: Option<&Path>,
         entry: Entry,
         tag: &str,
         max_record: usize,
     ) -> anyhow::Result<(Detection, Said)> {
         let built_in = pack::encode(&configuration::pack(None)?);
         let same_built_in = memchr::memmem::find(bytes, &built_in).is_some();
-        let (mut shared, rules) = start(&module, same_built_in, directory, 0)?;
+        let (mut shared, rules) = start(&module, same_built_in, directory, asn, 0)?;
         let said = take_said(&mut shared.instance);
         let detection = Detection {
             module,
             same_built_in,
             directory: directory.map(Path::to_path_buf),
+            asn: asn.map(Path::to_path_buf),
             entry,
             tag: tag.as_bytes().to_vec(),
             max_record,
@@ -194,7 +200,8 @@ impl Detection {
     pub fn reload(&self) -> anyhow::Result<Said> {
         let mut shared = self.lock();
         let directory = self.directory.as_deref();
-        let started = start(&self.module, self.same_built_in, directory, shared.start.wrapping_add(1));
+        let (asn, next) = (self.asn.as_deref(), shared.start.wrapping_add(1));
+        let started = start(&self.module, self.same_built_in, directory, asn, next);
         let (mut new, rules) = match started {
             Ok(started) => started,
             Err(error) => {
@@ -316,6 +323,7 @@ impl Detection {
     /// Gives the candidates to the module, and takes down those that it changes.
     fn call_each(&self, shared: &mut Shared, reading: &mut Reading, tagged: &mut Tagged) -> Result<(), Error> {
         let (sec, nsec) = now();
+        let lookup = reading.rules.lookup.as_ref();
         for Piece { text, batch, changes } in &mut reading.pieces {
             for place in &batch.candidates {
                 let record = &text[place.clone()];
@@ -324,9 +332,20 @@ impl Detection {
                     tagged.passed_after_trap += 1;
                     continue;
                 }
-                match shared.instance.call_lean(self.entry, &self.tag, sec, nsec, record) {
+                let enriched = lookup.and_then(|lookup| lookup.enrich(record));
+                let given = enriched.as_ref().map_or(record, Enriched::text);
+                match shared.instance.call_lean(self.entry, &self.tag, sec, nsec, given) {
                     Ok(Answer::Untouched | Answer::Dropped) => {}
-                    Ok(Answer::Changed(changed)) => changes.push((place.clone(), changed.to_vec())),
+                    Ok(Answer::Changed(changed)) => {
+                        let changed = changed.to_vec();
+                        changes.push((
+                            place.clone(),
+                            match &enriched {
+                                Some(enriched) => enriched.restored(changed),
+                                None => changed,
+                            },
+                        ));
+                    }
                     Err(error) => {
                         if !matches!(error, Error::Start { .. }) {
                             if shared.trapped.len() == MAX_TRAPS {
@@ -370,6 +389,7 @@ fn start(
     module: &Module,
     same_built_in: bool,
     directory: Option<&Path>,
+    asn: Option<&Path>,
     start: u64,
 ) -> anyhow::Result<(Shared, Rules)> {
     /// A pack that changes while it is read is read anew.
@@ -381,7 +401,9 @@ fn start(
         if after == last {
             let pack = configuration::pack(directory)?;
             let prefilter = (last.is_some() || same_built_in).then(|| Prefilter::new(&pack));
-            let rules = Rules { prefilter, output_key: pack.settings.output_key.clone(), pack, start };
+            let known = prefilter.as_ref().map(|_| &pack);
+            let lookup = asn.map(|file| AsLookup::open(file, &pack.settings, known)).transpose()?;
+            let rules = Rules { prefilter, lookup, output_key: pack.settings.output_key.clone(), pack, start };
             let shared =
                 Shared { instance, start, last_call: None, trapped: VecDeque::new(), pack: last, refused: None };
             return Ok((shared, rules));

@@ -1,4 +1,4 @@
-//! IP addresses as text.
+//! IP addresses as text, and what AWS writes in their place.
 //!
 //! In: `203.0.113.66`, `2001:db8::1`, `::ffff:203.0.113.66`. Out: the address. Exactly what `core::net` reads, which the tests
 //! hold it to; its parser is five times as large. Not here: networks ([`crate::rule::network`]).
@@ -21,6 +21,19 @@ impl Address {
         Some(Address { bytes, len })
     }
 
+    /// Whether databases of AS organisations may have it: it is not private (RFC 1918, `fc00::/7`, or shared by a carrier), nor
+    /// of the machine, the link, a group or no host at all. Addresses that are kept for documentation count as public, so that
+    /// samples and tests behave as real traffic does.
+    pub(crate) fn is_public(&self) -> bool {
+        match self.bytes {
+            bytes if self.len == 4 => is_public_ipv4(&bytes),
+            // IPv4 in IPv6's notation.
+            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, ref ipv4 @ ..] => is_public_ipv4(ipv4),
+            // All of what is assigned begins with these three bits.
+            [first, ..] => first >> 5 == 0b001,
+        }
+    }
+
     /// How many bits it has: 32 or 128.
     pub(crate) fn bits(&self) -> usize {
         self.len * 8
@@ -34,6 +47,37 @@ impl Address {
         }
         self
     }
+}
+
+/// Whether the text is what AWS writes in the place of an address when one of its services calls on somebody's behalf: the service's
+/// host name, or `AWS Internal`.
+pub(crate) fn is_aws_service(text: &str) -> bool {
+    let is_in = |domain: &str| {
+        let name = text.len().checked_sub(domain.len()).and_then(|at| text.split_at_checked(at));
+        name.is_some_and(|(name, behind)| !name.is_empty() && behind.eq_ignore_ascii_case(domain))
+    };
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    text.eq_ignore_ascii_case("AWS Internal")
+        || (text.len() <= MAX_NAME && text.bytes().all(is_name) && AWS_DOMAINS.iter().any(|domain| is_in(domain)))
+}
+
+/// The domains of services, partition by partition.
+const AWS_DOMAINS: [&str; 3] = [".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu"];
+
+/// The longest name that DNS has, in bytes.
+const MAX_NAME: usize = 253;
+
+fn is_public_ipv4(address: &[u8]) -> bool {
+    !matches!(
+        *address,
+        [0 | 10 | 127 | 224.., ..]
+            | [100, 64..=127, ..]
+            | [169, 254, ..]
+            | [172, 16..=31, ..]
+            | [192, 168, ..]
+            | [192, 0, 0, ..]
+            | [198, 18 | 19, ..]
+    )
 }
 
 impl From<Address> for IpAddr {
@@ -172,6 +216,77 @@ mod tests {
         assert_eq!(cut("255.255.255.255", 32), "255.255.255.255");
         assert_eq!(cut("ffff:ffff::1", 17), "ffff:8000::");
         assert_eq!(cut("::1", 128), "::1");
+    }
+
+    #[test]
+    fn what_no_database_has_is_not_public() {
+        let is_public = |text: &str| Address::parse(text).unwrap().is_public();
+        for text in [
+            "8.8.8.8",
+            "100.63.255.255",
+            "100.128.0.0",
+            "169.253.0.1",
+            "172.15.0.1",
+            "172.32.0.1",
+            "192.167.0.1",
+            "192.0.2.1",
+            "198.51.100.7",
+            "203.0.113.7",
+            "223.255.255.255",
+            "2001:db8::1",
+            "2a00:1450::1",
+            "::ffff:203.0.113.7",
+        ] {
+            assert!(is_public(text), "{text}");
+        }
+        for text in [
+            "0.0.0.0",
+            "10.0.3.7",
+            "100.64.0.1",
+            "100.127.255.255",
+            "127.0.0.1",
+            "169.254.169.254",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.1.1",
+            "192.0.0.1",
+            "198.18.0.1",
+            "224.0.0.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "fc00::1",
+            "fd00:ec2::254",
+            "fe80::1",
+            "ff02::1",
+            "::ffff:10.0.0.1",
+        ] {
+            assert!(!is_public(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn services_are_known_by_their_domain() {
+        for text in ["AWS Internal", "ec2.amazonaws.com", "cloudformation.AMAZONAWS.com", "ssm.amazonaws.com.cn"] {
+            assert!(is_aws_service(text), "{text}");
+        }
+        let long = ["a".repeat(240), ".amazonaws.com".to_string()].concat();
+        for text in [
+            "",
+            "198.51.100.7",
+            ".amazonaws.com",
+            "amazonaws.com",
+            "ec2.amazonaws.com.example.com",
+            "ec2.example.com",
+            "<b>.amazonaws.com",
+            "a b.amazonaws.com",
+            "é.amazonaws.com",
+            "AWS Internal, 198.51.100.7",
+            &long,
+        ] {
+            assert!(!is_aws_service(text), "{text}");
+        }
     }
 
     proptest! {

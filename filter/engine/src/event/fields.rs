@@ -8,6 +8,9 @@
 //! a rule that names it is refused by the compiler: a field that is silently missing would be a detection that is
 //! silently off.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use crate::rule::Dialect;
 use crate::words::same;
 
@@ -40,6 +43,8 @@ pub(crate) enum Source<P> {
     MemberOfEach(P, &'static str),
     /// The AS organisation, wherever upstream enrichment wrote it.
     AsOrganization,
+    /// The number of the AS, without the `AS` that may stand before it.
+    AsNumber,
     /// The Sentinel detection's account name, up to the `@`.
     AccountName(Account<P>),
     /// The part of the account name behind the `@`.
@@ -103,6 +108,7 @@ impl<P: Copy> Source<P> {
             Source::WrittenByAws(path) => Source::WrittenByAws(bind(path)),
             Source::MemberOfEach(path, member) => Source::MemberOfEach(bind(path), member),
             Source::AsOrganization => Source::AsOrganization,
+            Source::AsNumber => Source::AsNumber,
             Source::AccountName(account) => Source::AccountName(account.bind(bind)),
             Source::AccountUpnSuffix(account) => Source::AccountUpnSuffix(account.bind(bind)),
         }
@@ -150,6 +156,31 @@ pub(crate) const fn datasets(dialect: Dialect) -> &'static [&'static str] {
 
 /// Where the AS organisation stands in every dialect, because enrichment writes it so.
 pub const AS_ORGANIZATION: &str = "source.as.organization.name";
+
+/// Where the number of the AS stands, as ECS has it, and as [`as_number_paths`] has it besides.
+pub const AS_NUMBER: &str = "source.as.number";
+
+/// Where enrichment that writes the organisation under a key of the operator's choice may write the number: beside that key, under
+/// the names that GeoIP databases and their readers use.
+pub(crate) fn as_number_paths(organization_key: Option<&str>) -> Vec<String> {
+    let mut paths = Vec::from([String::from(AS_NUMBER), String::from("source.as.asn")]);
+    if let Some(key) = organization_key {
+        let last = key.bytes().rposition(|byte| byte == b'.').map_or(0, |dot| dot + 1);
+        let parent = key.get(..last).unwrap_or_default();
+        paths.extend(["autonomous_system_number", "asn"].map(|name| [parent, name].concat()));
+        // `as_organization` has `as_number` beside it, and `as.organization.name` has `as.number`.
+        let stem = key.strip_suffix(".name").unwrap_or(key);
+        let stem = stem.strip_suffix("organization").or_else(|| stem.strip_suffix("org"));
+        let beside = stem.map(|stem| [stem, "number"].concat());
+        paths.extend(beside.filter(|path| !paths.contains(path)));
+    }
+    paths
+}
+
+/// Whether a field is not the event's own, but comes from a database of addresses that something upstream looks into.
+pub(crate) fn is_enrichment(name: &str) -> bool {
+    name.starts_with("source.as.") || name.starts_with("source.geo.")
+}
 
 /// Where each dialect keeps the address that the AS organisation is looked up by.
 pub(crate) const fn source_address(dialect: Dialect) -> &'static str {
@@ -266,6 +297,7 @@ const DERIVED: &[Row] = &[
     everywhere("event.dataset", Source::Constant(DATASET)),
     everywhere("data_stream.dataset", Source::Constant(DATASET)),
     everywhere("source.as.organization.name", Source::AsOrganization),
+    everywhere("source.as.number", Source::AsNumber),
     row("event.outcome",
         Source::Outcome { code: "errorCode", message: "errorMessage", event_name: "eventName", response: "responseElements" },
         Source::Outcome { code: "ErrorCode", message: "ErrorMessage", event_name: "EventName", response: "ResponseElements" }),

@@ -8,7 +8,7 @@ use core::cmp::Ordering;
 
 /// A number in pieces: its digits are those of `whole` and `fraction` in a row.
 #[derive(Debug, Clone, Copy)]
-struct Decimal<'a> {
+pub(crate) struct Decimal<'a> {
     negative: bool,
     /// Without leading zeros.
     whole: &'a [u8],
@@ -30,7 +30,7 @@ pub(crate) fn compare(a: &str, b: &str) -> Option<Ordering> {
 }
 
 impl<'a> Decimal<'a> {
-    fn parse(text: &'a str) -> Option<Decimal<'a>> {
+    pub(crate) fn parse(text: &'a str) -> Option<Decimal<'a>> {
         let (negative, text) = match text.as_bytes() {
             [b'-', text @ ..] => (true, text),
             text => (false, text),
@@ -69,8 +69,13 @@ impl<'a> Decimal<'a> {
         })
     }
 
+    /// How many digits stand before the point, of a number that is not negative.
+    pub(crate) fn whole_digits(&self) -> Option<usize> {
+        if self.negative { None } else { usize::try_from(self.point.max(0)).ok() }
+    }
+
     /// One of the digits, and zeros behind them.
-    fn digit(&self, at: usize) -> u8 {
+    pub(crate) fn digit(&self, at: usize) -> u8 {
         let digit = self.whole.get(at).or_else(|| self.fraction.get(at - self.whole.len()));
         digit.copied().unwrap_or(b'0')
     }

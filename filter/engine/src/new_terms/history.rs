@@ -485,9 +485,9 @@ impl History {
         }
     }
 
-    /// All that the running rules would have seen between two seconds is learned.
-    pub fn cover(&mut self, from: Seconds, until: Seconds) {
-        for owner in self.owners.iter_mut().filter(|owner| owner.is_loaded) {
+    /// All that an owner would have seen between two seconds is learned.
+    pub fn cover(&mut self, number: OwnerNumber, from: Seconds, until: Seconds) {
+        if let Some(owner) = self.owners.get_mut(usize::from(number.0)) {
             owner.standing.cover(from, until);
         }
     }

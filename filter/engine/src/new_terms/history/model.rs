@@ -452,7 +452,12 @@ proptest! {
             let numbers = load_unbegun(&mut history);
             seen.iter().for_each(|seen| drop(Box::new(see(&mut history, numbers, *seen))));
             let begin = BEGIN + days * 86_400;
-            if is_baseline { history.cover(begin, begin + 200_000) } else { history.begin(begin) }
+            if is_baseline {
+                let covered: Vec<_> = history.owners().map(|(number, _)| number).collect();
+                covered.into_iter().for_each(|number| history.cover(number, begin, begin + 200_000));
+            } else {
+                history.begin(begin);
+            }
             history.restore_repairs(Repairs { recoveries: days, damaged_at: days * 7 });
             history.hold(numbers[0], days);
             history
