@@ -5,7 +5,7 @@
 //! event or an alert. Not here: the reading of bodies and encodings by themselves (unit tests of `serve`).
 
 /// The program as a child, a sender that speaks HTTP by hand, and a receiver.
-mod parties;
+pub(crate) mod parties;
 
 /// What goes through: framings, encodings, answers, `--respond`, `--alerts-only`, HTTP/2, TLS and tokens, health and metrics.
 mod exchanged;

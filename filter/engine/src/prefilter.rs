@@ -276,6 +276,13 @@ impl Prefilter {
             || self.groups.iter().any(|group| group.may_accept(record, is_raw))
             || (!self.groups.is_empty() && self.hides_a_key(record))
     }
+
+    /// Whether any rule can match any of several records that stand in one text, whatever the first of them begins with.
+    pub fn is_candidate_among(&self, text: &impl Search) -> bool {
+        self.pass_all
+            || self.groups.iter().any(|group| group.may_accept(text, false))
+            || (!self.groups.is_empty() && self.hides_a_key(text))
+    }
 }
 
 /// Whether the record begins as CloudTrail writes it: with a version, which is not empty.

@@ -3,7 +3,8 @@
 //! In: files, in any order, of any time, also of what the live filter saw. Out: the directory's state file, replaced once
 //! all is learned; on standard output what was learned. Teaching the same again changes nothing. Bounds: the history is in
 //! memory whole, the files are not. A file that cannot be read is told, does not keep the others from being learned, and makes
-//! the exit code 2. Not here: what an event teaches, which is the engine's.
+//! the exit code 2, and so do files without an event that can be learned from. Texts that are not JSON objects are left out and event times
+//! that cannot be read are counted, which makes it 1; then nothing counts as covered. Not here: what an event teaches, which is the engine's.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -13,11 +14,12 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, anyhow};
 use firstseen::history_file::{self, HistoryFile};
+use firstseen::logs::records::Records;
 use firstseen::native_search::NativeSearch;
 use firstseen::state_export::rfc3339;
-use firstseen::{configuration, input};
+use firstseen::{configuration, logs};
 use firstseen_engine::Engine;
-use firstseen_engine::event::{IdentityReader, timestamp};
+use firstseen_engine::event::{Identity, IdentityReader, timestamp};
 use firstseen_engine::new_terms::history::History;
 use firstseen_engine::new_terms::history::entry::seconds;
 use firstseen_engine::rule::Pack;
@@ -28,7 +30,7 @@ use serde::Serialize;
 use crate::args;
 use crate::commands::standard_output::StandardOutput;
 use crate::commands::{self, NO_EVENT, counted, counted_as, grouped};
-use crate::warning::{self, LineWarnings};
+use crate::warning::{self, LeftOut, LineWarnings, UnreadableTimes};
 
 pub(crate) fn run(args: &args::Baseline) -> anyhow::Result<ExitCode> {
     commands::check_configuration(Some(&args.dir))?;
@@ -37,7 +39,8 @@ pub(crate) fn run(args: &args::Baseline) -> anyhow::Result<ExitCode> {
     let (mut file, history) = HistoryFile::open(&args.dir)?;
     commands::warn_of_damage(&file);
     let before = history.as_ref().map_or(0, History::len);
-    let mut baseline = Baseline::new(pack, history, progress(&args.files))?;
+    let max_record = commands::bytes(args.max_record);
+    let mut baseline = Baseline::new(pack, history, progress(&args.files), max_record)?;
     let start = Instant::now();
     let mut failed = false;
     for path in &args.files {
@@ -51,9 +54,10 @@ pub(crate) fn run(args: &args::Baseline) -> anyhow::Result<ExitCode> {
 
     let times = baseline.times();
     let covered = baseline.covered();
-    let Baseline { mut engine, records, bytes, .. } = baseline;
+    let Baseline { mut engine, records, bytes, has_event, left_out, unreadable_times, .. } = baseline;
     // What could not be read is not covered.
-    if let (Some((from, until)), false) = (covered, failed) {
+    let is_whole = !failed && left_out.total() == 0 && unreadable_times.total() == 0;
+    if let (Some((from, until)), true) = (covered, is_whole) {
         engine.cover(from, until);
     }
     let mut history = engine.into_history();
@@ -64,7 +68,18 @@ pub(crate) fn run(args: &args::Baseline) -> anyhow::Result<ExitCode> {
     writeln!(out, "{} of {megabytes:.1} MB, {speed:.0} MB/s", counted(records, "record"))?;
     match times {
         Some((from, until)) => writeln!(out, "from {} to {}", rfc3339(seconds(from)), rfc3339(seconds(until)))?,
+        None if records == 0 => writeln!(out, "no record was read")?,
+        None if has_event => writeln!(out, "nothing was learned: no event has a time that can be read and is past")?,
         None => writeln!(out, "{NO_EVENT}")?,
+    }
+    if left_out.total() > 0 {
+        writeln!(out, "{} left out: {left_out}", counted(left_out.total(), "text"))?;
+    }
+    if unreadable_times.total() > 0 {
+        writeln!(out, "{unreadable_times}")?;
+    }
+    if times.is_some() && !is_whole {
+        writeln!(out, "no time counts as covered, because not everything was read")?;
     }
     writeln!(
         out,
@@ -76,6 +91,7 @@ pub(crate) fn run(args: &args::Baseline) -> anyhow::Result<ExitCode> {
     out.flush()?;
     if let (Some((from, _)), Some((after, _))) = (times, covered)
         && from < after
+        && is_whole
     {
         let after = rfc3339(seconds(after));
         tracing::warn!(
@@ -86,7 +102,8 @@ pub(crate) fn run(args: &args::Baseline) -> anyhow::Result<ExitCode> {
         let (capacity, entries) = (grouped(capacity), grouped(entries));
         tracing::warn!("the filter holds {capacity} of these entries only: set capacity to {entries} or more");
     }
-    Ok(ExitCode::from(if failed { 2 } else { 0 }))
+    let nothing_learned = times.is_none();
+    Ok(ExitCode::from(if failed || nothing_learned { 2 } else { u8::from(!is_whole) }))
 }
 
 /// How fast a baseline was taught.
@@ -98,7 +115,7 @@ pub(crate) struct Speed {
 
 /// Teaches an empty history of the built-in rules from a file.
 pub(crate) fn speed(file: &Path) -> anyhow::Result<Speed> {
-    let mut baseline = Baseline::new(configuration::pack(None)?, None, ProgressBar::hidden())?;
+    let mut baseline = Baseline::new(configuration::pack(None)?, None, ProgressBar::hidden(), logs::MAX_RECORD)?;
     let start = Instant::now();
     baseline.learn(file)?;
     let took = start.elapsed().as_secs_f64();
@@ -119,13 +136,18 @@ struct Baseline {
     records: usize,
     /// Of the records, as text.
     bytes: u64,
+    max_record: usize,
+    /// Whether a record held a CloudTrail event.
+    has_event: bool,
+    left_out: LeftOut,
+    unreadable_times: UnreadableTimes,
     /// The earliest and the latest event time of each day since 1970 that has events.
     days: BTreeMap<i64, (i64, i64)>,
 }
 
 impl Baseline {
     /// Goes on with a history, or begins one.
-    fn new(pack: Pack, history: Option<History>, progress: ProgressBar) -> anyhow::Result<Baseline> {
+    fn new(pack: Pack, history: Option<History>, progress: ProgressBar, max_record: usize) -> anyhow::Result<Baseline> {
         let history = match history {
             Some(history) => history,
             None => History::new(u32::MAX, history_file::new_key()?),
@@ -136,45 +158,64 @@ impl Baseline {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
         let time_key = Finder::new(b"\"eventTime\":\"");
-        Ok(Baseline { engine, identities, time_key, now, progress, records: 0, bytes: 0, days: BTreeMap::new() })
+        Ok(Baseline {
+            engine,
+            identities,
+            time_key,
+            now,
+            progress,
+            records: 0,
+            bytes: 0,
+            max_record,
+            has_event: false,
+            left_out: LeftOut::default(),
+            unreadable_times: UnreadableTimes::default(),
+            days: BTreeMap::new(),
+        })
     }
 
     /// Learns from one file; from what comes before an error, too.
     fn learn(&mut self, path: &Path) -> anyhow::Result<()> {
         let cannot = || format!("cannot read {}", path.display());
-        let source = Counted { source: input::open(path).with_context(cannot)?, progress: self.progress.clone() };
-        let mut records = input::Records::new(source).with_context(cannot)?;
+        let source = Counted { source: logs::open(path).with_context(cannot)?, progress: self.progress.clone() };
+        let mut records = Records::new(source, self.max_record).with_context(cannot)?;
         let mut bad_lines = LineWarnings::new(path);
         while let Some(record) = records.next().with_context(cannot)? {
-            if let Some(reason) = record.fault {
-                self.progress.suspend(|| {
-                    bad_lines.tell(record.line, format_args!("{reason}; the line is left out"));
-                });
+            if let Some(reason) = record.left_out {
+                if self.left_out.note(path, &record) {
+                    self.progress.suspend(|| {
+                        bad_lines.tell(record.line, format_args!("{reason}; the line is left out"));
+                    });
+                }
                 continue;
             }
             self.records += 1;
             self.bytes += record.text.len() as u64 + 1;
-            self.note_time(record.text);
+            if let Some(identity) = self.note_time(record.text) {
+                self.unreadable_times.note(path, record.line, &identity);
+            }
             self.engine.learn(&NativeSearch::new(record.text), self.now);
         }
         Ok(())
     }
 
     /// Takes note of when the record's event was. Reading it takes longer than all the rest, so that is only done where a look
-    /// at the text does not show that nothing would come of it.
-    fn note_time(&mut self, record: &[u8]) {
+    /// at the text does not show that nothing would come of it. The event, if it was read.
+    fn note_time(&mut self, record: &[u8]) -> Option<Identity> {
         if let Some(time) = self.time_at_a_glance(record)
             && let Some((from, until)) = self.days.get(&day(time))
             && (from - SLACK..=until + SLACK).contains(&time)
         {
-            return;
+            return None;
         }
-        let identity = self.identities.read(record);
+        let identity = self.identities.read(record)?;
+        self.has_event = true;
         // An event dated in the future is none of the time that is covered.
-        if let Some(time) = identity.and_then(|identity| identity.event_time).filter(|time| *time <= self.now) {
+        if let Some(time) = identity.event_time.filter(|time| *time <= self.now) {
             let (from, until) = self.days.entry(day(time)).or_insert((time, time));
             (*from, *until) = ((*from).min(time), (*until).max(time));
         }
+        Some(identity)
     }
 
     /// The earliest and the latest event time.

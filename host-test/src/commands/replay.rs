@@ -1,9 +1,10 @@
 //! `firstseen replay`: past logs in the order of their event times, to see what the rules would have said.
 //!
 //! In: files. Out: on standard output the alerts, each as a few lines, and a summary; with `--json` one object per alert.
-//! Bounds: all records are held in memory, for they must be sorted. A record without an event time comes right after the
-//! one before it. Lines that are no record are left out, with a warning. What cannot be read or replayed is told, does not
-//! keep the rest from it, and makes the exit code 2. Not here: the detections.
+//! Bounds: all records are held in memory, for they must be sorted; `--max-memory` bounds them. A record without an event time
+//! comes right after the one before it. Texts that are not JSON objects are left out and event times that cannot be read are counted,
+//! with a warning, and make the exit code 1. What cannot be read or replayed is told, does not keep the rest from it, and makes the exit
+//! code 2; so does a replay without a record. Not here: the detections.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -12,10 +13,11 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use firstseen::alerts::{self, Alert};
 use firstseen::guest::{Answer, Entry, Instance};
-use firstseen::{configuration, input, module_file};
+use firstseen::logs::records::Records;
+use firstseen::{configuration, logs, module_file};
 use firstseen_engine::event::{Identity, IdentityReader};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
@@ -25,7 +27,7 @@ use serde_json::value::RawValue;
 use crate::args;
 use crate::commands::standard_output::StandardOutput;
 use crate::commands::{self, NO_EVENT, counted, grouped, printable};
-use crate::warning::{self, LineWarnings};
+use crate::warning::{self, LeftOut, LineWarnings, UnreadableTimes};
 
 /// The tag that the module is told.
 const TAG: &[u8] = b"replay";
@@ -65,6 +67,8 @@ struct Summary {
     /// Rule name and severity, with the number of alerts.
     alerts: BTreeMap<(String, String), usize>,
     took: Duration,
+    left_out: LeftOut,
+    times: UnreadableTimes,
 }
 
 pub(crate) fn run(args: &args::Replay) -> anyhow::Result<ExitCode> {
@@ -84,44 +88,92 @@ pub(crate) fn run(args: &args::Replay) -> anyhow::Result<ExitCode> {
     let instance = module.instantiate(Some(directory))?;
     let settings = configuration::settings(args.dir.as_deref())?;
     let identities = IdentityReader::new(&settings);
-    let mut records = Vec::new();
+    let mut reading = Reading {
+        max_record: commands::bytes(args.max_record),
+        room: args.max_memory as usize * 1024 * 1024,
+        identities,
+        records: Vec::new(),
+        left_out: LeftOut::default(),
+        times: UnreadableTimes::default(),
+    };
     let mut failed = false;
     for (index, file) in args.files.iter().enumerate() {
-        if let Err(error) = read(file, index, &identities, &mut records) {
+        if let Err(error) = reading.read(file, index) {
             warning::tell(&error);
+            if reading.room == 0 {
+                return Ok(ExitCode::from(2));
+            }
             failed = true;
         }
     }
+    let Reading { mut records, left_out, times, .. } = reading;
     if failed && records.is_empty() {
         return Ok(ExitCode::from(2));
     }
+    if records.is_empty() {
+        tracing::warn!("no record was read");
+    }
+    // Whatever else happens, what was not read is said.
+    let code = if records.is_empty() { 2 } else { u8::from(left_out.total() + times.total() > 0) };
     records.sort_by_key(|record| record.time);
 
     let warnings = args.files.iter().map(|file| LineWarnings::new(file)).collect();
     let out = StandardOutput::new();
-    let mut replay =
-        Replay { args, output_key: settings.output_key, instance, out, warnings, summary: Summary::default(), failed };
+    let summary = Summary { left_out, times, ..Summary::default() };
+    let mut replay = Replay { args, output_key: settings.output_key, instance, out, warnings, summary, failed };
     let written = replay.run(&records);
-    commands::exit_code(if replay.failed { 2 } else { 0 }, written)
+    commands::exit_code(if replay.failed { 2 } else { code }, written)
 }
 
-/// Appends all records of a file, in their order there; those before an error, too.
-fn read(file: &Path, index: usize, identities: &IdentityReader, found: &mut Vec<Record>) -> anyhow::Result<()> {
-    let cannot = || format!("cannot read {}", file.display());
-    let source = input::open(file).with_context(cannot)?;
-    let mut records = input::Records::new(source).with_context(cannot)?;
-    let mut bad_lines = LineWarnings::new(file);
-    while let Some(record) = records.next().with_context(cannot)? {
-        if let Some(reason) = record.fault {
-            bad_lines.tell(record.line, format_args!("{reason}; the line is left out"));
-            continue;
+/// What a record takes beside its text.
+const RECORD_COST: usize = size_of::<Record>() + 64;
+
+/// The records of the files, as far as they are read.
+struct Reading {
+    max_record: usize,
+    /// How many bytes of memory are left for records; none, if a record found none.
+    room: usize,
+    identities: IdentityReader,
+    records: Vec<Record>,
+    left_out: LeftOut,
+    times: UnreadableTimes,
+}
+
+impl Reading {
+    /// Appends all records of a file, in their order there; those before an error, too.
+    fn read(&mut self, file: &Path, index: usize) -> anyhow::Result<()> {
+        let cannot = || format!("cannot read {}", file.display());
+        let source = logs::open(file).with_context(cannot)?;
+        let mut records = Records::new(source, self.max_record).with_context(cannot)?;
+        let mut bad_lines = LineWarnings::new(file);
+        while let Some(record) = records.next().with_context(cannot)? {
+            if let Some(reason) = record.left_out {
+                if self.left_out.note(file, &record) {
+                    bad_lines.tell(record.line, format_args!("{reason}; the line is left out"));
+                }
+                continue;
+            }
+            let identity = self.identities.read(record.text);
+            if let Some(identity) = &identity {
+                self.times.note(file, record.line, identity);
+            }
+            let time = identity.as_ref().and_then(|identity| identity.event_time);
+            let time = time.or(self.records.last().map(|before| before.time)).unwrap_or(i64::MIN);
+            // A vector that grows has room for twice as many.
+            let needed = record.text.len() + 2 * RECORD_COST;
+            self.room = self.room.saturating_sub(needed);
+            if self.room == 0 {
+                bail!(
+                    "{}:{}: the records before this one fill --max-memory, and all must be held to put them in order: raise it, \
+                     or replay fewer files at once with --keep-history",
+                    file.display(),
+                    record.line
+                );
+            }
+            self.records.push(Record { time, identity, file: index, line: record.line, text: record.text.to_vec() });
         }
-        let identity = identities.read(record.text);
-        let time = identity.as_ref().and_then(|identity| identity.event_time);
-        let time = time.or(found.last().map(|before| before.time)).unwrap_or(i64::MIN);
-        found.push(Record { time, identity, file: index, line: record.line, text: record.text.to_vec() });
+        Ok(())
     }
-    Ok(())
 }
 
 /// A replay on its way.
@@ -164,8 +216,8 @@ impl Replay<'_> {
         progress.finish_and_clear();
         if !self.args.json {
             self.summary.print(&mut self.out)?;
-        } else if self.summary.records > 0 && self.summary.events == 0 {
-            tracing::warn!("{NO_EVENT}");
+        } else {
+            self.summary.warn();
         }
         Ok(self.out.flush()?)
     }
@@ -283,6 +335,19 @@ impl Summary {
         }
     }
 
+    /// What else the summary would say that is wrong.
+    fn warn(&self) {
+        if self.records > 0 && self.events == 0 {
+            tracing::warn!("{NO_EVENT}");
+        }
+        if self.left_out.total() > 0 {
+            tracing::warn!("{} left out: {}", counted(self.left_out.total(), "text"), self.left_out);
+        }
+        if self.times.total() > 0 {
+            tracing::warn!("{}", self.times);
+        }
+    }
+
     fn print(&self, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "{}, {}", counted(self.records, "record"), counted(self.events, "CloudTrail event"))?;
         if let (Some(first), Some(last)) = (self.first.and_then(rfc3339), self.last.and_then(rfc3339)) {
@@ -290,6 +355,12 @@ impl Summary {
         }
         if self.records > 0 && self.events == 0 {
             writeln!(out, "{NO_EVENT}")?;
+        }
+        if self.left_out.total() > 0 {
+            writeln!(out, "{} left out: {}", counted(self.left_out.total(), "text"), self.left_out)?;
+        }
+        if self.times.total() > 0 {
+            writeln!(out, "{}", self.times)?;
         }
         let alerts: usize = self.alerts.values().sum();
         writeln!(

@@ -25,8 +25,9 @@ use firstseen_engine::status::Status;
 use crate::alerts::{self, Alert};
 use crate::configuration;
 use crate::guest::{Answer, Entry, Error, Instance, Module};
+use crate::logs::body::{self, Batch, Change, Extent};
+use crate::logs::format::Format;
 use crate::native_search::NativeSearch;
-use crate::serve::batch::{self, Batch, Change};
 
 /// How many records that made the module trap are remembered.
 const MAX_TRAPS: usize = 1024;
@@ -60,8 +61,11 @@ struct Rules {
 }
 
 impl Rules {
-    fn is_candidate(&self, record: NativeSearch<'_>) -> bool {
-        self.prefilter.as_ref().is_none_or(|prefilter| prefilter.is_candidate(&record))
+    fn is_candidate(&self, record: NativeSearch<'_>, extent: Extent) -> bool {
+        self.prefilter.as_ref().is_none_or(|prefilter| match extent {
+            Extent::Object => prefilter.is_candidate(&record),
+            Extent::Line => prefilter.is_candidate_among(&record),
+        })
     }
 }
 
@@ -98,7 +102,7 @@ struct Piece {
 impl Reading {
     /// Reads another piece; nothing is read, and the answer is `false`, if not all its lines begin and end as objects do.
     pub fn lines(&mut self, text: &Bytes) -> bool {
-        let batch = batch::read_lines(text, self.max_record, |record| self.rules.is_candidate(record));
+        let batch = body::read_lines(text, self.max_record, |record, extent| self.rules.is_candidate(record, extent));
         let is_read = batch.is_some();
         let batch = batch.filter(|_| !text.is_empty());
         self.pieces.extend(batch.map(|batch| Piece { text: text.clone(), batch, changes: Vec::new() }));
@@ -107,8 +111,18 @@ impl Reading {
 
     /// Reads what is left, in whatever framing.
     pub fn rest(&mut self, text: Bytes) {
-        let batch = batch::read(&text, self.max_record, |record| self.rules.is_candidate(record));
+        let batch = body::read(&text, self.max_record, |record, extent| self.rules.is_candidate(record, extent));
         self.pieces.push(Piece { text, batch, changes: Vec::new() });
+    }
+
+    /// What the batch is, if it is not empty and nothing in it is JSON.
+    pub fn unreadable(&self) -> Option<Format> {
+        let is_readable = |batch: &Batch| batch.records > 0 || batch.not_json() > 0 && !batch.is_unreadable();
+        if self.pieces.iter().any(|piece| is_readable(&piece.batch)) {
+            return None;
+        }
+        let piece = self.pieces.iter().find(|piece| piece.batch.is_unreadable())?;
+        Some(Format::of(&piece.text))
     }
 
     /// The same, read by other rules.
@@ -244,8 +258,8 @@ impl Detection {
         tagged.bytes = reading.pieces.iter().map(|piece| piece.text.len() as u64).sum();
         tagged.records = reading.sum(|batch| batch.records);
         tagged.candidates = reading.sum(|batch| batch.candidates.len() as u64);
-        tagged.not_json = reading.sum(|batch| batch.not_json);
-        tagged.too_long = reading.sum(|batch| batch.too_long);
+        tagged.not_json = reading.sum(Batch::not_json);
+        tagged.too_long = reading.sum(Batch::too_long);
         for Piece { text, changes, .. } in &reading.pieces {
             tagged.is_changed |= !changes.is_empty();
             for (place, change) in changes {
@@ -264,11 +278,11 @@ impl Detection {
             let is_array = pieces.as_slice().first().is_some_and(|piece| piece.batch.is_array);
             let alone: Vec<Change> = pieces.flat_map(|piece| piece.changes).collect();
             (tagged.is_empty, tagged.is_changed) = (alone.is_empty(), true);
-            tagged.body = vec![Bytes::from(batch::of(&alone, is_array))];
+            tagged.body = vec![Bytes::from(body::of(&alone, is_array))];
         } else {
             let tagged_piece = |Piece { text, changes, .. }: Piece| match changes.is_empty() {
                 true => text,
-                false => Bytes::from(batch::replaced(&text, &changes)),
+                false => Bytes::from(body::replaced(&text, &changes)),
             };
             tagged.body = pieces.map(tagged_piece).collect();
         }
