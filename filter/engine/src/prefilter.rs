@@ -437,6 +437,19 @@ mod tests {
     }
 
     #[test]
+    fn records_in_one_text_are_sought_in_all_dialects() {
+        let prefilter = prefilter("");
+        for (text, first_alone, among) in [
+            (r#"{"eventVersion":"1.11","eventName":"GetObject"}{"event":{"action":"GetCallerIdentity"}}"#, false, true),
+            (r#"{"eventVersion":"1.11","eventName":"GetObject"},{"event":{"action":"GetObject"}}"#, false, false),
+            (r#"{"eventVersion":"1.11","eventName":"GetObject"} {"eventName":"GetCallerIdentity"}"#, true, true),
+        ] {
+            assert_eq!(is_candidate(&prefilter, text), first_alone, "{text}");
+            assert_eq!(prefilter.is_candidate_among(&PortableSearch(text.as_bytes())), among, "{text}");
+        }
+    }
+
+    #[test]
     fn json_text_is_read_through_its_escapes() {
         let prefilter = prefilter("event_root = \"log\"");
         for (record, candidate) in [

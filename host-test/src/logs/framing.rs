@@ -12,6 +12,7 @@
 //! again, each by itself. A document or an array whose end is missing, is damaged, or comes after more than `max_record` bytes is
 //! opened, and its elements are read one by one.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use crate::logs::Reason;
@@ -82,6 +83,8 @@ pub struct Framer {
     seen: u64,
     read_again: u64,
     has_array: bool,
+    /// Where the next objects of a document stand in the source, which was read whole already.
+    known: VecDeque<Range<u64>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -126,6 +129,7 @@ impl Framer {
             seen: 0,
             read_again: 0,
             has_array: false,
+            known: VecDeque::new(),
         }
     }
 
@@ -233,6 +237,17 @@ impl Framer {
                 _ => {}
             }
         }
+        let begin = self.position + next as u64;
+        while self.known.front().is_some_and(|known| known.start < begin) {
+            self.known.pop_front();
+        }
+        if let Some(known) = self.known.pop_front_if(|known| known.start == begin) {
+            let length = usize::try_from(known.end - known.start).unwrap_or(usize::MAX);
+            let text = &held[next..][..length];
+            self.scanner.stand_behind_object(memchr::memchr_iter(b'\n', text).count() as u64);
+            self.state = State::Whole { length };
+            return None;
+        }
         self.scanner.restart();
         self.state = State::Text { read: 0 };
         None
@@ -307,6 +322,9 @@ impl Framer {
         let text = &held[start..end];
         match (top.is_object, top.keys, top.records) {
             (true, 1, Some(array)) if array < length && self.may_read_again(length) => {
+                let begin = self.position + start as u64;
+                let elements = self.scanner.elements().iter();
+                self.known = elements.map(|place| begin + place.start as u64..begin + place.end as u64).collect();
                 self.open(true);
                 self.pass(at, held, array + 1);
                 return None;

@@ -4,6 +4,7 @@
 //! nesting, which is bounded; text need not be UTF-8. Not here: values, escapes (beyond their ends), which record is which.
 
 use std::fmt;
+use std::ops::Range;
 
 /// Reads one JSON text as it comes, and says where it ends.
 #[derive(Debug, Clone)]
@@ -15,7 +16,13 @@ pub struct Scanner {
     most_open: usize,
     top: Top,
     lines: u64,
+    /// Where the object in the array under `Records` begins that was begun last.
+    element: usize,
+    elements: Vec<Range<usize>>,
 }
+
+/// How many objects in the array under `Records` are remembered, so that they need not be read again.
+const MOST_ELEMENTS: usize = 1 << 16;
 
 /// What stands at the top of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -81,7 +88,15 @@ const LONGEST_NUMBER: usize = 1 << 16;
 impl Scanner {
     /// A scanner of texts whose brackets nest at most so deep.
     pub fn new(most_open: usize) -> Scanner {
-        Scanner { open: Vec::new(), expect: Expect::Value, most_open, top: Top::default(), lines: 0 }
+        Scanner {
+            open: Vec::new(),
+            expect: Expect::Value,
+            most_open,
+            top: Top::default(),
+            lines: 0,
+            element: 0,
+            elements: Vec::new(),
+        }
     }
 
     /// Starts a new text, with the memory of the last.
@@ -90,6 +105,20 @@ impl Scanner {
         self.expect = Expect::Value;
         self.top = Top::default();
         self.lines = 0;
+        self.elements.clear();
+    }
+
+    /// Stands behind a text that is known to be a whole object, with its lines; nothing is known of its keys.
+    pub fn stand_behind_object(&mut self, lines: u64) {
+        self.restart();
+        self.expect = Expect::Nothing;
+        self.top.is_object = true;
+        self.lines = lines;
+    }
+
+    /// Where objects stand in the array under the only key so far, if that is `Records` or `records`; the first ones, if they are many.
+    pub fn elements(&self) -> &[Range<usize>] {
+        &self.elements
     }
 
     /// Reads on from the byte that [`Scan::Incomplete`] named, or from 0 at first. `is_last` says that nothing follows.
@@ -189,6 +218,9 @@ impl Scanner {
                     return Err(fault(at, "brackets that are not nested deeper than a record may be long"));
                 }
                 self.top.is_object |= byte == b'{' && self.open.is_empty();
+                if self.open.len() == 2 {
+                    self.element = at;
+                }
                 self.open.push(byte);
                 self.expect = if byte == b'{' { Expect::KeyOrEnd } else { Expect::ValueOrEnd };
                 return Ok(Some(at + 1));
@@ -234,7 +266,11 @@ impl Scanner {
     }
 
     fn close(&mut self, at: usize) -> usize {
-        self.open.pop();
+        let closed = self.open.pop();
+        let is_element = self.open.len() == 2 && closed == Some(b'{') && self.top.records.is_some();
+        if is_element && self.top.keys == 1 && self.elements.len() < MOST_ELEMENTS {
+            self.elements.push(self.element..at + 1);
+        }
         self.after_value();
         at + 1
     }
@@ -424,6 +460,9 @@ mod tests {
         assert_eq!(top(r#"{"a":{"Records":[]}}"#).records, None);
         assert_eq!(top(r#"{"Records":[],"a":1}"#).keys, 2);
         assert_eq!(top(r#"{"records":[]}"#).records, Some(11));
+        let mut scanner = Scanner::new(9);
+        scanner.resume(br#"{"Records":[{}, 1,[{}], {"a":[{}]}],"more":[{}]}"#, 0, true);
+        assert_eq!(scanner.elements(), [12..14, 24..34]);
         assert!(!top("[{}]").is_object && top("[1,{}]").holds_object && !top("[1,[{}]]").holds_object);
     }
 

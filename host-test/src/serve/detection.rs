@@ -117,12 +117,13 @@ impl Reading {
 
     /// What the batch is, if it is not empty and nothing in it is JSON.
     pub fn unreadable(&self) -> Option<Format> {
-        let is_readable = |batch: &Batch| batch.records > 0 || batch.not_json() > 0 && !batch.is_unreadable();
-        if self.pieces.iter().any(|piece| is_readable(&piece.batch)) {
+        if self.sum(|batch| batch.records) > 0 {
             return None;
         }
-        let piece = self.pieces.iter().find(|piece| piece.batch.is_unreadable())?;
-        Some(Format::of(&piece.text))
+        let piece = self.pieces.iter().find(|piece| piece.batch.not_json() > 0)?;
+        // A number in the middle of a binary format is not JSON either.
+        let format = Format::of_beginning(&piece.text);
+        format.or_else(|| piece.batch.is_unreadable().then(|| Format::of(&piece.text)))
     }
 
     /// The same, read by other rules.
