@@ -43,6 +43,10 @@ mod killed;
 /// Seeding and tending: `baseline`, `state show|export|import|forget`, as their user runs them.
 mod tending;
 
+/// Logs in every framing and packing: files, pipes and bodies give the same events, what is left out is counted, and nothing that is read
+/// takes the machine's memory.
+mod reading;
+
 /// The sidecar, `firstseen serve`: what senders and receivers see of it.
 mod serve;
 

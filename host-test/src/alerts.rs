@@ -29,9 +29,18 @@ pub struct Alert {
     pub title: Option<String>,
     /// What was new, in a new-terms rule.
     pub new_terms: Option<NewTerms>,
+    /// Which event of its record it is on, if that may hold several.
+    pub event: Option<Event>,
     /// Who and what it is about.
     #[serde(default)]
     pub entities: Vec<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// An event among those of its record.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Event {
+    /// Its number, from 0.
+    pub index: usize,
 }
 
 /// The rule of an alert.

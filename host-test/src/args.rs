@@ -66,6 +66,9 @@ pub(crate) struct Show {
     /// Says for each event of this file what the history knows of its tuples and groups
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     pub(crate) why: Option<PathBuf>,
+    /// The longest record that is read of that file, in KiB; longer ones are left out
+    #[arg(long, value_name = "KIB", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub(crate) max_record: u32,
     /// Prints one JSON object
     #[arg(long)]
     pub(crate) json: bool,
@@ -107,7 +110,10 @@ pub(crate) struct Baseline {
     /// wrote stays
     #[arg(long, value_name = "FILE")]
     pub(crate) asn: Option<PathBuf>,
-    /// NDJSON or CloudTrail files, also gzipped, in any order; `-` for standard input
+    /// The longest record that is examined, in KiB; longer ones are left out
+    #[arg(long, value_name = "KIB", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub(crate) max_record: u32,
+    /// Files of JSON objects in any order: NDJSON, arrays, CloudTrail's files, also packed by gzip or zstd; `-` for standard input
     #[arg(value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
 }
@@ -130,7 +136,10 @@ pub(crate) struct Run {
     /// The module to run in place of the built-in one
     #[arg(long, value_name = "FILE")]
     pub(crate) module: Option<PathBuf>,
-    /// NDJSON or CloudTrail files, also gzipped; `-` or none for standard input
+    /// The longest record that is examined, in KiB; longer ones pass unchanged
+    #[arg(long, value_name = "KIB", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub(crate) max_record: u32,
+    /// Files of JSON objects: NDJSON, arrays, CloudTrail's files, also packed by gzip or zstd; `-` or none for standard input
     #[arg(value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
 }
@@ -154,7 +163,13 @@ pub(crate) struct Replay {
     /// Prints one JSON object per alert and nothing else
     #[arg(long)]
     pub(crate) json: bool,
-    /// NDJSON or CloudTrail files, also gzipped; `-` for standard input
+    /// The longest record that is examined, in KiB; longer ones are left out
+    #[arg(long, value_name = "KIB", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub(crate) max_record: u32,
+    /// The most memory that records are held in, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    pub(crate) max_memory: u32,
+    /// Files of JSON objects: NDJSON, arrays, CloudTrail's files, also packed by gzip or zstd; `-` for standard input
     #[arg(value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
 }

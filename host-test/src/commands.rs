@@ -66,6 +66,11 @@ pub(crate) fn exit_code(code: u8, written: anyhow::Result<()>) -> anyhow::Result
     }
 }
 
+/// The bytes of so many KiB.
+pub(crate) fn bytes(kib: u32) -> usize {
+    kib as usize * 1024
+}
+
 /// `1 rule`, `20,000 records`.
 pub(crate) fn counted(count: usize, noun: &str) -> String {
     counted_as(count, noun, &format!("{noun}s"))

@@ -6,7 +6,6 @@
 //! line, and where log lines go.
 
 pub mod access;
-pub mod batch;
 pub mod certificates;
 pub mod detection;
 pub mod encoding;

@@ -7,10 +7,15 @@ use std::fmt::{self, Display};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use firstseen::logs::Reason;
+use firstseen::logs::records::Record;
+use firstseen_engine::event::Identity;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::registry::LookupSpan;
+
+use crate::commands::{counted, grouped};
 
 /// The program's name, the level in words, the message.
 #[derive(Debug)]
@@ -49,6 +54,78 @@ pub(crate) fn tell(error: &anyhow::Error) {
     // Nowhere to say it if standard error is closed.
     let _ = writeln!(io::stderr(), "firstseen: {error:#}");
 }
+
+/// What was left out of some files, by reason, each with the place where it was first.
+#[derive(Debug, Default)]
+pub(crate) struct LeftOut {
+    counts: [usize; Reason::NAMES.len()],
+    first: [Option<String>; Reason::NAMES.len()],
+}
+
+impl LeftOut {
+    /// Counts a text of which this is a part; true for its first part.
+    pub(crate) fn note(&mut self, file: &Path, record: &Record<'_>) -> bool {
+        let Some(reason) = record.left_out.filter(|_| record.begins) else { return false };
+        let number = reason.number();
+        self.counts[number] += 1;
+        self.first[number].get_or_insert_with(|| format!("{}:{}", file.display(), record.line));
+        true
+    }
+
+    pub(crate) fn total(&self) -> usize {
+        self.counts.iter().sum()
+    }
+}
+
+impl Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reasons = self.counts.iter().zip(&self.first).zip(Reason::NAMES);
+        let mut separator = "";
+        for ((count, first), name) in reasons {
+            let Some(first) = first else { continue };
+            write!(f, "{separator}{} {name} (first at {first})", grouped(*count))?;
+            separator = ", ";
+        }
+        Ok(())
+    }
+}
+
+/// Events whose time cannot be read, with the first of them.
+#[derive(Debug, Default)]
+pub(crate) struct UnreadableTimes {
+    count: usize,
+    first: String,
+}
+
+impl UnreadableTimes {
+    /// Counts an event, if its time cannot be read.
+    pub(crate) fn note(&mut self, file: &Path, line: u64, identity: &Identity) {
+        if identity.event_time.is_some() {
+            return;
+        }
+        self.count += 1;
+        if self.count == 1 {
+            let text = identity.unreadable_time.as_deref();
+            let text = text.map(|text| format!("{:?}", text.chars().take(MAX_EXAMPLE).collect::<String>()));
+            let text = text.unwrap_or_else(|| "none".to_owned());
+            self.first = format!("{}:{line}: {text}", file.display());
+        }
+    }
+
+    pub(crate) fn total(&self) -> usize {
+        self.count
+    }
+}
+
+impl Display for UnreadableTimes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let events = counted(self.count, "event");
+        write!(f, "{events} without an event time that can be read (first at {})", self.first)
+    }
+}
+
+/// How many characters of an event time that cannot be read are shown.
+const MAX_EXAMPLE: usize = 60;
 
 /// How many lines of a file are warned of one by one.
 const MAX_LINES: u64 = 20;

@@ -82,7 +82,8 @@ fn run_passes_bad_lines_unchanged_with_a_warning() {
     let (module, input) = (module.to_str().unwrap(), input.to_str().unwrap());
     let output = firstseen(&["run", "--module", module, input], b"");
     let warning = format!(
-        "firstseen: warning: {input}:2: not JSON (column 1: expected a value); the line passes unchanged\n{NO_EVENT}"
+        "firstseen: warning: {input}:2: not JSON (column 1: expected a value); the line passes unchanged\n\
+         firstseen: warning: 1 text passed unchanged and not examined: 1 not JSON (first at {input}:2)\n{NO_EVENT}"
     );
     assert_eq!(told(&output), (Some(0), "{\"a\": 1}\nnot json\n{\"b\":2}\r\n", warning.as_str()));
 }
@@ -222,8 +223,12 @@ fn warnings_of_bad_lines_end_at_20_and_the_rest_is_counted() {
         let output = firstseen(&["run", "--module", module.to_str().unwrap()], "x\n".repeat(lines).as_bytes());
         let (code, out, err) = told(&output);
         assert_eq!((code, out), (Some(0), "x\n".repeat(lines).as_str()));
-        assert_eq!(err.lines().count(), 20 + rest.lines().count(), "{err}");
-        assert!(err.contains("warning: -:20: ") && !err.contains("warning: -:21: ") && err.ends_with(rest), "{err}");
+        let summary = format!(
+            "firstseen: warning: {lines} texts passed unchanged and not examined: {lines} not JSON (first at -:1)\n"
+        );
+        assert_eq!(err.lines().count(), 21 + rest.lines().count(), "{err}");
+        let end = format!("{rest}{summary}");
+        assert!(err.contains("warning: -:20: ") && !err.contains("warning: -:21: ") && err.ends_with(&end), "{err}");
     }
 }
 
@@ -301,8 +306,10 @@ fn replay_gives_records_in_the_order_of_their_event_times() {
          {{\"event_id\":\"late\",\"event_time\":\"2026-03-02T00:00:09Z\",\"alert\":{alert}}}\n\
          {{\"event_id\":\"no-time\",\"event_time\":null,\"alert\":{alert}}}\n"
     );
-    let warning = "firstseen: warning: -:4: not JSON (column 1: expected a value); the line is left out\n";
-    assert_eq!(told(&output), (Some(0), expected.as_str(), warning));
+    let warnings = "firstseen: warning: -:4: not JSON (column 1: expected a value); the line is left out\n\
+                    firstseen: warning: 1 text left out: 1 not JSON (first at -:4)\n\
+                    firstseen: warning: 1 event without an event time that can be read (first at -:2: \"soon\")\n";
+    assert_eq!(told(&output), (Some(1), expected.as_str(), warnings));
 
     let output = firstseen(
         &["replay", "--module", module.to_str().unwrap(), "-"],

@@ -299,6 +299,11 @@ impl<'a> EventView<'a> {
         self.first_value(self.slots.event_time).as_ref().and_then(timestamp::from_value)
     }
 
+    /// What the event says of its time, where [`EventView::event_time`] cannot read it.
+    fn unreadable_time(&self) -> Option<String> {
+        self.first_value(self.slots.event_time).map(|value| value.as_text().to_string())
+    }
+
     /// The event's own id.
     pub fn event_id(&self) -> Option<Cow<'a, str>> {
         self.first(self.slots.event_id)
@@ -706,6 +711,8 @@ pub struct Identity {
     pub event_id: Option<String>,
     /// When it happened, in milliseconds since 1970 UTC, if that can be read.
     pub event_time: Option<Millis>,
+    /// What it says of its time, if that cannot be read.
+    pub unreadable_time: Option<String>,
 }
 
 /// Reads only the [`Identity`] of events, for programs that sort or list them.
@@ -729,10 +736,11 @@ impl IdentityReader {
         let Some(mut events) = Events::read(&self.0, &record, &texts) else { return Vec::new() };
         let mut identities = Vec::with_capacity(events.len());
         for number in 0..events.len() {
-            identities.extend(events.view(number).map(|event| Identity {
-                event_id: event.event_id().map(Cow::into_owned),
-                event_time: event.event_time(),
-            }));
+            let Some(event) = events.view(number) else { break };
+            let event_time = event.event_time();
+            let unreadable_time = if event_time.is_none() { event.unreadable_time() } else { None };
+            let event_id = event.event_id().map(Cow::into_owned);
+            identities.push(Identity { event_id, event_time, unreadable_time });
         }
         identities
     }

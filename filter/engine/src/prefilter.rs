@@ -316,8 +316,7 @@ impl Prefilter {
             return Look::Candidate;
         }
         if found { Look::Key } else { Look::Nothing }
-    }
-}
+    }}
 
 /// Whether the record begins as CloudTrail writes it: with a version, which is not empty.
 fn says_version(record: &[u8]) -> bool {
@@ -516,6 +515,19 @@ mod tests {
             (r#"{"name":"GetCallerIdentity"}"#, false),
         ] {
             assert_eq!(is_candidate(&prefilter, record), candidate, "{record}");
+        }
+    }
+
+    #[test]
+    fn records_in_one_text_are_sought_in_all_dialects() {
+        let prefilter = prefilter("");
+        for (text, first_alone, among) in [
+            (r#"{"eventVersion":"1.11","eventName":"GetObject"}{"event":{"action":"GetCallerIdentity"}}"#, false, true),
+            (r#"{"eventVersion":"1.11","eventName":"GetObject"},{"event":{"action":"GetObject"}}"#, false, false),
+            (r#"{"eventVersion":"1.11","eventName":"GetObject"} {"eventName":"GetCallerIdentity"}"#, true, true),
+        ] {
+            assert_eq!(is_candidate(&prefilter, text), first_alone, "{text}");
+            assert_eq!(prefilter.is_candidate_among(&PortableSearch(text.as_bytes())), among, "{text}");
         }
     }
 

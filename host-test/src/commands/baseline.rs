@@ -3,7 +3,8 @@
 //! In: files, in any order, of any time, also of what the live filter saw. Out: the directory's state file, replaced once
 //! all is learned; on standard output what was learned. Teaching the same again changes nothing. Bounds: the history is in
 //! memory whole, the files are not. A file that cannot be read is told, does not keep the others from being learned, and makes
-//! the exit code 2. Not here: what an event teaches, which is the engine's.
+//! the exit code 2, and so do files without an event that can be learned from. Texts that are not JSON objects are left out and event times
+//! that cannot be read are counted, which makes it 1; then nothing counts as covered. Not here: what an event teaches, which is the engine's.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -14,11 +15,12 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, anyhow};
 use firstseen::asn::{AsLookup, Enriched};
 use firstseen::history_file::{self, HistoryFile};
+use firstseen::logs::records::Records;
 use firstseen::native_search::NativeSearch;
 use firstseen::state_export::rfc3339;
-use firstseen::{configuration, input};
+use firstseen::{configuration, logs};
 use firstseen_engine::Engine;
-use firstseen_engine::event::{IdentityReader, timestamp};
+use firstseen_engine::event::{Identity, IdentityReader, timestamp};
 use firstseen_engine::new_terms::history::History;
 use firstseen_engine::new_terms::history::entry::seconds;
 use firstseen_engine::rule::Pack;
@@ -29,7 +31,7 @@ use serde::Serialize;
 use crate::args;
 use crate::commands::standard_output::StandardOutput;
 use crate::commands::{self, NO_EVENT, counted, counted_as, grouped};
-use crate::warning::{self, LineWarnings};
+use crate::warning::{self, LeftOut, LineWarnings, UnreadableTimes};
 
 mod coverage;
 
@@ -41,7 +43,8 @@ pub(crate) fn run(args: &args::Baseline) -> anyhow::Result<ExitCode> {
     commands::warn_of_damage(&file);
     let before = history.as_ref().map_or(0, History::len);
     let lookup = commands::as_lookup(args.asn.as_deref(), Some(&args.dir), true)?;
-    let mut baseline = Baseline::new(pack, history, lookup, progress(&args.files))?;
+    let max_record = commands::bytes(args.max_record);
+    let mut baseline = Baseline::new(pack, history, lookup, progress(&args.files), max_record)?;
     let start = Instant::now();
     let mut failed = false;
     for path in &args.files {
@@ -55,8 +58,9 @@ pub(crate) fn run(args: &args::Baseline) -> anyhow::Result<ExitCode> {
 
     let times = baseline.times();
     let covered = baseline.covered();
-    let Baseline { mut engine, records, bytes, left_out, unreadable_times, .. } = baseline;
-    let uncovered = coverage::reason_against(failed, left_out, unreadable_times);
+    let Baseline { mut engine, records, bytes, has_event, left_out, unreadable_times, .. } = baseline;
+    let uncovered = coverage::reason_against(failed, left_out.total(), unreadable_times.total());
+    let is_whole = uncovered.is_none();
     if let (Some((from, until)), None) = (covered, &uncovered) {
         engine.cover(from, until);
     }
@@ -69,7 +73,15 @@ pub(crate) fn run(args: &args::Baseline) -> anyhow::Result<ExitCode> {
     writeln!(out, "{} of {megabytes:.1} MB, {speed:.0} MB/s", counted(records, "record"))?;
     match times {
         Some((from, until)) => writeln!(out, "from {} to {}", rfc3339(seconds(from)), rfc3339(seconds(until)))?,
+        None if records == 0 => writeln!(out, "no record was read")?,
+        None if has_event => writeln!(out, "nothing was learned: no event has a time that can be read and is past")?,
         None => writeln!(out, "{NO_EVENT}")?,
+    }
+    if left_out.total() > 0 {
+        writeln!(out, "{} left out: {left_out}", counted(left_out.total(), "text"))?;
+    }
+    if unreadable_times.total() > 0 {
+        writeln!(out, "{unreadable_times}")?;
     }
     writeln!(
         out,
@@ -82,6 +94,7 @@ pub(crate) fn run(args: &args::Baseline) -> anyhow::Result<ExitCode> {
     out.flush()?;
     if let (Some((from, _)), Some((after, _))) = (times, covered)
         && from < after
+        && is_whole
     {
         let after = rfc3339(seconds(after));
         tracing::warn!(
@@ -92,7 +105,8 @@ pub(crate) fn run(args: &args::Baseline) -> anyhow::Result<ExitCode> {
         let (capacity, entries) = (grouped(capacity), grouped(entries));
         tracing::warn!("the filter holds {capacity} of these entries only: set capacity to {entries} or more");
     }
-    Ok(ExitCode::from(if failed { 2 } else { 0 }))
+    let nothing_learned = times.is_none();
+    Ok(ExitCode::from(if failed || nothing_learned { 2 } else { u8::from(!is_whole) }))
 }
 
 /// How fast a baseline was taught.
@@ -104,7 +118,7 @@ pub(crate) struct Speed {
 
 /// Teaches an empty history of the built-in rules from a file.
 pub(crate) fn speed(file: &Path) -> anyhow::Result<Speed> {
-    let mut baseline = Baseline::new(configuration::pack(None)?, None, None, ProgressBar::hidden())?;
+    let mut baseline = Baseline::new(configuration::pack(None)?, None, None, ProgressBar::hidden(), logs::MAX_RECORD)?;
     let start = Instant::now();
     baseline.learn(file)?;
     let took = start.elapsed().as_secs_f64();
@@ -123,13 +137,14 @@ struct Baseline {
     now: i64,
     progress: ProgressBar,
     lookup: Option<AsLookup>,
-    /// Lines that were left out.
-    left_out: usize,
-    /// Events whose time cannot be read.
-    unreadable_times: usize,
     records: usize,
     /// Of the records, as text.
     bytes: u64,
+    max_record: usize,
+    /// Whether a record held a CloudTrail event.
+    has_event: bool,
+    left_out: LeftOut,
+    unreadable_times: UnreadableTimes,
     /// The earliest and the latest event time of each day since 1970 that has events.
     days: BTreeMap<i64, (i64, i64)>,
 }
@@ -141,6 +156,7 @@ impl Baseline {
         history: Option<History>,
         lookup: Option<AsLookup>,
         progress: ProgressBar,
+        max_record: usize,
     ) -> anyhow::Result<Baseline> {
         let history = match history {
             Some(history) => history,
@@ -159,10 +175,12 @@ impl Baseline {
             now,
             progress,
             lookup,
-            left_out: 0,
-            unreadable_times: 0,
             records: 0,
             bytes: 0,
+            max_record,
+            has_event: false,
+            left_out: LeftOut::default(),
+            unreadable_times: UnreadableTimes::default(),
             days: BTreeMap::new(),
         })
     }
@@ -170,20 +188,23 @@ impl Baseline {
     /// Learns from one file; from what comes before an error, too.
     fn learn(&mut self, path: &Path) -> anyhow::Result<()> {
         let cannot = || format!("cannot read {}", path.display());
-        let source = Counted { source: input::open(path).with_context(cannot)?, progress: self.progress.clone() };
-        let mut records = input::Records::new(source).with_context(cannot)?;
+        let source = Counted { source: logs::open(path).with_context(cannot)?, progress: self.progress.clone() };
+        let mut records = Records::new(source, self.max_record).with_context(cannot)?;
         let mut bad_lines = LineWarnings::new(path);
         while let Some(record) = records.next().with_context(cannot)? {
-            if let Some(reason) = record.fault {
-                self.left_out += 1;
-                self.progress.suspend(|| {
-                    bad_lines.tell(record.line, format_args!("{reason}; the line is left out"));
-                });
+            if let Some(reason) = record.left_out {
+                if self.left_out.note(path, &record) {
+                    self.progress.suspend(|| {
+                        bad_lines.tell(record.line, format_args!("{reason}; the line is left out"));
+                    });
+                }
                 continue;
             }
             self.records += 1;
             self.bytes += record.text.len() as u64 + 1;
-            self.note_time(record.text);
+            for identity in self.note_time(record.text) {
+                self.unreadable_times.note(path, record.line, &identity);
+            }
             let enriched = self.lookup.as_ref().and_then(|lookup| lookup.enrich(record.text));
             let record = enriched.as_ref().map_or(record.text, Enriched::text);
             self.engine.learn(&NativeSearch::new(record), self.now);
@@ -191,23 +212,25 @@ impl Baseline {
         Ok(())
     }
 
-    /// Takes note of when the record's event was. Reading it takes longer than all the rest, so that is only done where a look
-    /// at the text does not show that nothing would come of it.
-    fn note_time(&mut self, record: &[u8]) {
+    /// Takes note of when the record's events were. Reading them takes longer than all the rest, so that is only done where a look
+    /// at the text does not show that nothing would come of it. The events, if they were read.
+    fn note_time(&mut self, record: &[u8]) -> Vec<Identity> {
         if let Some(time) = self.time_at_a_glance(record)
             && let Some((from, until)) = self.days.get(&day(time))
             && (from - SLACK..=until + SLACK).contains(&time)
         {
-            return;
+            return Vec::new();
         }
-        for identity in self.identities.read(record) {
-            self.unreadable_times += usize::from(identity.event_time.is_none());
+        let identities = self.identities.read(record);
+        self.has_event |= !identities.is_empty();
+        for identity in &identities {
             // An event dated in the future is not part of the time that is covered.
             if let Some(time) = identity.event_time.filter(|time| *time <= self.now) {
                 let (from, until) = self.days.entry(day(time)).or_insert((time, time));
                 (*from, *until) = ((*from).min(time), (*until).max(time));
             }
         }
+        identities
     }
 
     /// The earliest and the latest event time.

@@ -1,22 +1,24 @@
 //! `firstseen replay`: past logs in the order of their event times, to see what the rules would have said.
 //!
 //! In: files. Out: on standard output the alerts, each as a few lines, and a summary; with `--json` one object per alert.
-//! Bounds: all records are held in memory, for they must be sorted. A record without an event time comes right after the
-//! one before it. Lines that are no record are left out, with a warning. What cannot be read or replayed is told, does not
-//! keep the rest from it, and makes the exit code 2. Not here: the detections.
+//! Bounds: all records are held in memory, for they must be sorted; `--max-memory` bounds them. A record without an event time
+//! comes right after the one before it. Texts that are not JSON objects are left out and event times that cannot be read are counted,
+//! with a warning, and make the exit code 1. What cannot be read or replayed is told, does not keep the rest from it, and makes the exit
+//! code 2; so does a replay without a record. Not here: the detections.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use firstseen::alerts::{self, Alert};
 use firstseen::asn::{self, AsLookup};
 use firstseen::guest::{Answer, Entry, Instance};
-use firstseen::{configuration, input, module_file};
+use firstseen::logs::records::Records;
+use firstseen::{configuration, logs, module_file};
 use firstseen_engine::event::{Identity, IdentityReader};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
@@ -26,7 +28,7 @@ use serde_json::value::RawValue;
 use crate::args;
 use crate::commands::standard_output::StandardOutput;
 use crate::commands::{self, NO_EVENT, counted, grouped, printable};
-use crate::warning::{self, LineWarnings};
+use crate::warning::{self, LeftOut, LineWarnings, UnreadableTimes};
 
 /// The tag that the module is told.
 const TAG: &[u8] = b"replay";
@@ -36,10 +38,10 @@ const PROGRESS_STEP: usize = 1024;
 
 /// One record with what it is sorted by.
 struct Record {
-    /// The event time or that of the record before, in milliseconds since 1970.
+    /// The time of its latest event or that of the record before, in milliseconds since 1970.
     time: i64,
-    /// Absent if the record holds no CloudTrail event.
-    identity: Option<Identity>,
+    /// Those of its events; none if the record holds no CloudTrail event.
+    identities: Vec<Identity>,
     /// Which of the files it is of, from 0, and on which line.
     file: usize,
     line: u64,
@@ -66,6 +68,8 @@ struct Summary {
     /// Rule name and severity, with the number of alerts.
     alerts: BTreeMap<(String, String), usize>,
     took: Duration,
+    left_out: LeftOut,
+    times: UnreadableTimes,
 }
 
 pub(crate) fn run(args: &args::Replay) -> anyhow::Result<ExitCode> {
@@ -86,52 +90,93 @@ pub(crate) fn run(args: &args::Replay) -> anyhow::Result<ExitCode> {
     let settings = configuration::settings(args.dir.as_deref())?;
     let identities = IdentityReader::new(&settings);
     let lookup = commands::as_lookup(args.asn.as_deref(), args.dir.as_deref(), args.module.is_none())?;
-    let mut records = Vec::new();
+    let mut reading = Reading {
+        max_record: commands::bytes(args.max_record),
+        room: args.max_memory as usize * 1024 * 1024,
+        identities,
+        records: Vec::new(),
+        left_out: LeftOut::default(),
+        times: UnreadableTimes::default(),
+    };
     let mut failed = false;
     for (index, file) in args.files.iter().enumerate() {
-        if let Err(error) = read(file, index, &identities, &mut records) {
+        if let Err(error) = reading.read(file, index) {
             warning::tell(&error);
+            if reading.room == 0 {
+                return Ok(ExitCode::from(2));
+            }
             failed = true;
         }
     }
+    let Reading { mut records, left_out, times, .. } = reading;
     if failed && records.is_empty() {
         return Ok(ExitCode::from(2));
     }
+    if records.is_empty() {
+        tracing::warn!("no record was read");
+    }
+    // Whatever else happens, what was not read is said.
+    let code = if records.is_empty() { 2 } else { u8::from(left_out.total() + times.total() > 0) };
     records.sort_by_key(|record| record.time);
 
     let warnings = args.files.iter().map(|file| LineWarnings::new(file)).collect();
     let out = StandardOutput::new();
-    let mut replay = Replay {
-        args,
-        output_key: settings.output_key,
-        instance,
-        lookup,
-        out,
-        warnings,
-        summary: Summary::default(),
-        failed,
-    };
+    let summary = Summary { left_out, times, ..Summary::default() };
+    let mut replay =
+        Replay { args, output_key: settings.output_key, instance, lookup, out, warnings, summary, failed };
     let written = replay.run(&records);
-    commands::exit_code(if replay.failed { 2 } else { 0 }, written)
+    commands::exit_code(if replay.failed { 2 } else { code }, written)
 }
 
-/// Appends all records of a file, in their order there; those before an error, too.
-fn read(file: &Path, index: usize, identities: &IdentityReader, found: &mut Vec<Record>) -> anyhow::Result<()> {
-    let cannot = || format!("cannot read {}", file.display());
-    let source = input::open(file).with_context(cannot)?;
-    let mut records = input::Records::new(source).with_context(cannot)?;
-    let mut bad_lines = LineWarnings::new(file);
-    while let Some(record) = records.next().with_context(cannot)? {
-        if let Some(reason) = record.fault {
-            bad_lines.tell(record.line, format_args!("{reason}; the line is left out"));
-            continue;
+/// What a record takes beside its text.
+const RECORD_COST: usize = size_of::<Record>() + 64;
+
+/// The records of the files, as far as they are read.
+struct Reading {
+    max_record: usize,
+    /// How many bytes of memory are left for records; none, if a record found none.
+    room: usize,
+    identities: IdentityReader,
+    records: Vec<Record>,
+    left_out: LeftOut,
+    times: UnreadableTimes,
+}
+
+impl Reading {
+    /// Appends all records of a file, in their order there; those before an error, too.
+    fn read(&mut self, file: &Path, index: usize) -> anyhow::Result<()> {
+        let cannot = || format!("cannot read {}", file.display());
+        let source = logs::open(file).with_context(cannot)?;
+        let mut records = Records::new(source, self.max_record).with_context(cannot)?;
+        let mut bad_lines = LineWarnings::new(file);
+        while let Some(record) = records.next().with_context(cannot)? {
+            if let Some(reason) = record.left_out {
+                if self.left_out.note(file, &record) {
+                    bad_lines.tell(record.line, format_args!("{reason}; the line is left out"));
+                }
+                continue;
+            }
+            let identities = self.identities.read(record.text);
+            for identity in &identities {
+                self.times.note(file, record.line, identity);
+            }
+            let time = identities.iter().filter_map(|identity| identity.event_time).max();
+            let time = time.or(self.records.last().map(|before| before.time)).unwrap_or(i64::MIN);
+            // A vector that grows has room for twice as many.
+            let needed = record.text.len() + 2 * RECORD_COST;
+            self.room = self.room.saturating_sub(needed);
+            if self.room == 0 {
+                bail!(
+                    "{}:{}: the records before this one fill --max-memory, and all must be held to put them in order: raise it, \
+                     or replay fewer files at once with --keep-history",
+                    file.display(),
+                    record.line
+                );
+            }
+            self.records.push(Record { time, identities, file: index, line: record.line, text: record.text.to_vec() });
         }
-        let identity = identities.read(record.text).into_iter().next();
-        let time = identity.as_ref().and_then(|identity| identity.event_time);
-        let time = time.or(found.last().map(|before| before.time)).unwrap_or(i64::MIN);
-        found.push(Record { time, identity, file: index, line: record.line, text: record.text.to_vec() });
+        Ok(())
     }
-    Ok(())
 }
 
 /// A replay on its way.
@@ -175,8 +220,8 @@ impl Replay<'_> {
         progress.finish_and_clear();
         if !self.args.json {
             self.summary.print(&mut self.out)?;
-        } else if self.summary.records > 0 && self.summary.events == 0 {
-            tracing::warn!("{NO_EVENT}");
+        } else {
+            self.summary.warn();
         }
         Ok(self.out.flush()?)
     }
@@ -188,19 +233,23 @@ impl Replay<'_> {
             self.warn(record, format_args!("the module changed the record but appended no {key:?} that can be read"));
             return Ok(());
         };
-        self.summary.tagged += usize::from(!appended.alerts.is_empty());
         self.summary.suppressed += appended.suppressed.len();
+        let mut events = BTreeSet::new();
         for text in appended.alerts {
             let Some(alert) = Alert::read(text) else {
                 self.warn(record, format_args!("an alert has another shape: {}", text.get()));
                 continue;
             };
+            let number = alert.event.map_or(0, |event| event.index);
+            let identity = record.identities.get(number);
             match self.args.json {
-                true => print_json(&mut self.out, record, text)?,
-                false => print(&mut self.out, record, &alert)?,
+                true => print_json(&mut self.out, identity, text)?,
+                false => print(&mut self.out, identity, &alert)?,
             }
+            events.insert(number);
             *self.summary.alerts.entry((alert.rule.name, alert.severity)).or_default() += 1;
         }
+        self.summary.tagged += events.len();
         Ok(())
     }
 
@@ -231,8 +280,7 @@ fn progress(records: usize) -> ProgressBar {
     }
 }
 
-fn print_json(out: &mut impl Write, record: &Record, alert: &RawValue) -> io::Result<()> {
-    let identity = record.identity.as_ref();
+fn print_json(out: &mut impl Write, identity: Option<&Identity>, alert: &RawValue) -> io::Result<()> {
     let line = JsonAlert {
         event_id: identity.and_then(|identity| identity.event_id.as_deref()),
         event_time: identity.and_then(|identity| identity.event_time).and_then(rfc3339),
@@ -243,8 +291,7 @@ fn print_json(out: &mut impl Write, record: &Record, alert: &RawValue) -> io::Re
 }
 
 /// One alert as a person reads it.
-fn print(out: &mut impl Write, record: &Record, alert: &Alert) -> io::Result<()> {
-    let identity = record.identity.as_ref();
+fn print(out: &mut impl Write, identity: Option<&Identity>, alert: &Alert) -> io::Result<()> {
     let time = identity.and_then(|identity| identity.event_time).and_then(rfc3339);
     let time = time.unwrap_or_else(|| "(no event time)".to_owned());
     writeln!(out, "{time}  {}  {}", alert.severity.to_uppercase(), printable(alert.headline()))?;
@@ -284,13 +331,23 @@ fn entity(entity: &serde_json::Map<String, serde_json::Value>) -> String {
 impl Summary {
     fn count(&mut self, record: &Record) {
         self.records += 1;
-        let Some(identity) = &record.identity else {
-            return;
-        };
-        self.events += 1;
-        if let Some(time) = identity.event_time {
+        self.events += record.identities.len();
+        for time in record.identities.iter().filter_map(|identity| identity.event_time) {
             self.first = Some(self.first.map_or(time, |first| first.min(time)));
             self.last = Some(self.last.map_or(time, |last| last.max(time)));
+        }
+    }
+
+    /// What else the summary would say that is wrong.
+    fn warn(&self) {
+        if self.records > 0 && self.events == 0 {
+            tracing::warn!("{NO_EVENT}");
+        }
+        if self.left_out.total() > 0 {
+            tracing::warn!("{} left out: {}", counted(self.left_out.total(), "text"), self.left_out);
+        }
+        if self.times.total() > 0 {
+            tracing::warn!("{}", self.times);
         }
     }
 
@@ -301,6 +358,12 @@ impl Summary {
         }
         if self.records > 0 && self.events == 0 {
             writeln!(out, "{NO_EVENT}")?;
+        }
+        if self.left_out.total() > 0 {
+            writeln!(out, "{} left out: {}", counted(self.left_out.total(), "text"), self.left_out)?;
+        }
+        if self.times.total() > 0 {
+            writeln!(out, "{}", self.times)?;
         }
         let alerts: usize = self.alerts.values().sum();
         writeln!(

@@ -11,8 +11,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use firstseen::history_file::{self, HistoryFile};
+use firstseen::logs::records::Records;
 use firstseen::state_export::{self, purpose_name, rfc3339, some_time};
-use firstseen::{configuration, input};
+use firstseen::{configuration, logs};
 use firstseen_engine::enrichment::Hour;
 use firstseen_engine::new_terms::Reason;
 use firstseen_engine::new_terms::history::History;
@@ -25,13 +26,14 @@ use serde::Serialize;
 
 use crate::args;
 use crate::commands::standard_output::StandardOutput;
-use crate::commands::{self, counted_as, grouped, printable};
+use crate::commands::{self, counted, counted_as, grouped, printable};
+use crate::warning::LeftOut;
 
 pub(crate) fn run(command: &args::State) -> anyhow::Result<ExitCode> {
     match command {
         args::State::Show(args) => match &args.why {
             None => show(args),
-            Some(file) => why(&args.dir, file),
+            Some(file) => why(&args.dir, file, commands::bytes(args.max_record)),
         },
         args::State::Export(args) => export(&args.dir),
         args::State::Import(args) => import(args),
@@ -250,24 +252,29 @@ fn span(seconds: u32) -> String {
 }
 
 /// What the history knows of the tuples and groups of each event in a file.
-fn why(directory: &Path, file: &Path) -> anyhow::Result<ExitCode> {
+fn why(directory: &Path, file: &Path, max_record: usize) -> anyhow::Result<ExitCode> {
     let (_, history) = open(directory)?;
     let engine = Engine::with_history(configuration::pack(Some(directory))?, history)
         .map_err(|unknown| anyhow::anyhow!("the pack asks for the unknown field {}", unknown.0))?;
     let cannot = || format!("cannot read {}", file.display());
-    let mut records = input::Records::new(input::open(file).with_context(cannot)?).with_context(cannot)?;
+    let mut records = Records::new(logs::open(file).with_context(cannot)?, max_record).with_context(cannot)?;
+    let mut left_out = LeftOut::default();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
     let mut out = StandardOutput::new();
     let mut explained = 0;
     while let Some(record) = records.next().with_context(cannot)? {
-        if record.fault.is_some() {
+        if record.left_out.is_some() {
+            left_out.note(file, &record);
             continue;
         }
         for explanation in engine.explain(record.text, now) {
             explained += 1;
             print(&mut out, record.line, &explanation)?;
         }
+    }
+    if left_out.total() > 0 {
+        tracing::warn!("{} left out: {left_out}", counted(left_out.total(), "text"));
     }
     if explained == 0 {
         writeln!(out, "no event in {} matches a rule that asks the history anything", file.display())?;

@@ -26,8 +26,9 @@ use crate::alerts::{self, Alert};
 use crate::asn::{AsLookup, Enriched};
 use crate::configuration;
 use crate::guest::{Answer, Entry, Error, Instance, Module};
+use crate::logs::body::{self, Batch, Change, Extent};
+use crate::logs::format::Format;
 use crate::native_search::NativeSearch;
-use crate::serve::batch::{self, Batch, Change};
 use crate::serve::metrics::UsedOnceLabels;
 
 /// How many records that made the module trap are remembered.
@@ -67,8 +68,11 @@ struct Rules {
 }
 
 impl Rules {
-    fn is_candidate(&self, record: NativeSearch<'_>) -> bool {
-        self.prefilter.as_ref().is_none_or(|prefilter| prefilter.is_candidate(&record))
+    fn is_candidate(&self, record: NativeSearch<'_>, extent: Extent) -> bool {
+        self.prefilter.as_ref().is_none_or(|prefilter| match extent {
+            Extent::Object => prefilter.is_candidate(&record),
+            Extent::Line => prefilter.is_candidate_among(&record),
+        })
     }
 }
 
@@ -105,7 +109,7 @@ struct Piece {
 impl Reading {
     /// Reads another piece; nothing is read, and the answer is `false`, if not all its lines begin and end as objects do.
     pub fn lines(&mut self, text: &Bytes) -> bool {
-        let batch = batch::read_lines(text, self.max_record, |record| self.rules.is_candidate(record));
+        let batch = body::read_lines(text, self.max_record, |record, extent| self.rules.is_candidate(record, extent));
         let is_read = batch.is_some();
         let batch = batch.filter(|_| !text.is_empty());
         self.pieces.extend(batch.map(|batch| Piece { text: text.clone(), batch, changes: Vec::new() }));
@@ -114,8 +118,19 @@ impl Reading {
 
     /// Reads what is left, in whatever framing.
     pub fn rest(&mut self, text: Bytes) {
-        let batch = batch::read(&text, self.max_record, |record| self.rules.is_candidate(record));
+        let batch = body::read(&text, self.max_record, |record, extent| self.rules.is_candidate(record, extent));
         self.pieces.push(Piece { text, batch, changes: Vec::new() });
+    }
+
+    /// What the batch is, if it is not empty and nothing in it is JSON.
+    pub fn unreadable(&self) -> Option<Format> {
+        if self.sum(|batch| batch.records) > 0 {
+            return None;
+        }
+        let piece = self.pieces.iter().find(|piece| piece.batch.not_json() > 0)?;
+        // A number in the middle of a binary format is not JSON either.
+        let format = Format::of_beginning(&piece.text);
+        format.or_else(|| piece.batch.is_unreadable().then(|| Format::of(&piece.text)))
     }
 
     /// The same, read by other rules.
@@ -254,8 +269,8 @@ impl Detection {
         tagged.bytes = reading.pieces.iter().map(|piece| piece.text.len() as u64).sum();
         tagged.records = reading.sum(|batch| batch.records);
         tagged.candidates = reading.sum(|batch| batch.candidates.len() as u64);
-        tagged.not_json = reading.sum(|batch| batch.not_json);
-        tagged.too_long = reading.sum(|batch| batch.too_long);
+        tagged.not_json = reading.sum(Batch::not_json);
+        tagged.too_long = reading.sum(Batch::too_long);
         for Piece { text, changes, .. } in &reading.pieces {
             tagged.is_changed |= !changes.is_empty();
             for (place, change) in changes {
@@ -274,11 +289,11 @@ impl Detection {
             let is_array = pieces.as_slice().first().is_some_and(|piece| piece.batch.is_array);
             let alone: Vec<Change> = pieces.flat_map(|piece| piece.changes).collect();
             (tagged.is_empty, tagged.is_changed) = (alone.is_empty(), true);
-            tagged.body = vec![Bytes::from(batch::of(&alone, is_array))];
+            tagged.body = vec![Bytes::from(body::of(&alone, is_array))];
         } else {
             let tagged_piece = |Piece { text, changes, .. }: Piece| match changes.is_empty() {
                 true => text,
-                false => Bytes::from(batch::replaced(&text, &changes)),
+                false => Bytes::from(body::replaced(&text, &changes)),
             };
             tagged.body = pieces.map(tagged_piece).collect();
         }

@@ -295,6 +295,13 @@ impl Sidecar {
             share.take(text.len())?;
             reading.rest(Bytes::from(text.into_owned()));
         }
+        if let Some(format) = reading.unreadable() {
+            // It would be so for ever, and silence would look like success.
+            let advice = format.advice_to_sender();
+            tracing::warn!("a body is refused, because nothing in it is JSON: it looks like {format}: {advice}");
+            let reason = format!("nothing in the body is JSON: it looks like {format}: {advice}");
+            return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, reason));
+        }
         let (tagged, said) = self.detection.tag(reading).map_err(|error| {
             self.metrics.module_failures.inc();
             tracing::error!(%error, "the module failed; the batch is refused, and the module starts anew");

@@ -3,12 +3,12 @@
 //! In: a body's bytes as they come. Out: pieces of it that end where a line ends and the next begins with `{`; and what is left at
 //! the end. Together they are the body. Bounds: each byte is looked at a few times; the memory is the body's own, and long parts
 //! are not copied. Not here: what is in a piece. Its reader says whether all its lines begin and end as objects do
-//! ([`batch::read_lines`]), and gives it back if they do not: then all that is left stays in one.
+//! ([`body::read_lines`]), and gives it back if they do not: then all that is left stays in one.
 //!
 //! Why such a piece means by itself what it means in the body: a text that a line leaves open cannot go on in a line that begins
 //! with `{` behind one that ended with `}`, for no JSON has `{` behind `}`.
 //!
-//! [`batch::read_lines`]: super::batch::read_lines
+//! [`body::read_lines`]: crate::logs::body::read_lines
 
 use axum::body::Bytes;
 use bytes::BytesMut;
@@ -106,10 +106,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::logs::body::{self, Extent};
     use crate::native_search::NativeSearch;
-    use crate::serve::batch;
 
-    fn is_candidate(record: NativeSearch<'_>) -> bool {
+    fn is_candidate(record: NativeSearch<'_>, _: Extent) -> bool {
         record.bytes().contains(&b'x')
     }
 
@@ -119,7 +119,7 @@ mod tests {
         for part in parts.iter().copied().chain([body.len()]) {
             let end = (at + part).min(body.len());
             let given = lines.add(Bytes::copy_from_slice(&body[at..end]));
-            let whole = given.iter().take_while(|piece| batch::read_lines(piece, 60, is_candidate).is_some()).count();
+            let whole = given.iter().take_while(|piece| body::read_lines(piece, 60, is_candidate).is_some()).count();
             if whole < given.len() {
                 lines.take_back(&given[whole..]);
             }
@@ -132,7 +132,7 @@ mod tests {
 
     /// The candidates' texts.
     fn candidates(body: &[u8]) -> Vec<&[u8]> {
-        let batch = batch::read(body, 60, is_candidate);
+        let batch = body::read(body, 60, is_candidate);
         batch.candidates.into_iter().map(|place| &body[place]).collect()
     }
 

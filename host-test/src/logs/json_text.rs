@@ -1,21 +1,28 @@
-//! JSON as text: is it whole, where do its parts stand, and the same without whitespace. Nothing is decoded.
+//! JSON as text: where a text ends, what stands at its top, and the text without whitespace. Nothing is decoded.
 //!
-//! In: bytes, a line at a time. Out: whether they are JSON so far, and what stands at the top. Bounds: one byte of memory
-//! for each level of nesting; text need not be UTF-8. Not here: values, escapes (beyond their ends), which record is which.
+//! In: bytes, as they come. Out: whether they are JSON so far, and where the text ends. Bounds: one byte of memory for each level of
+//! nesting, which is bounded; text need not be UTF-8. Not here: values, escapes (beyond their ends), which record is which.
 
 use std::fmt;
 use std::ops::Range;
 
-/// Reads one JSON text line by line and says when it is whole. A string, number or literal stands on one line.
+/// Reads one JSON text as it comes, and says where it ends.
 #[derive(Debug, Clone)]
 pub struct Scanner {
     /// The brackets that are open, outermost first.
     open: Vec<u8>,
     expect: Expect,
-    /// Bytes of the lines before this one.
-    before: usize,
+    /// How deep brackets may nest.
+    most_open: usize,
     top: Top,
+    lines: u64,
+    /// Where the object in the array under `Records` begins that was begun last.
+    element: usize,
+    elements: Vec<Range<usize>>,
 }
+
+/// How many objects in the array under `Records` are remembered, so that they need not be read again.
+const MOST_ELEMENTS: usize = 1 << 16;
 
 /// What stands at the top of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -24,8 +31,21 @@ pub struct Top {
     pub is_object: bool,
     /// How many keys the object has.
     pub keys: usize,
-    /// Where the `[` of the array under the key `Records` stands, counted from the first byte of the first line.
+    /// Where the `[` of the array under the last key stands, if that key is `Records` or `records`.
     pub records: Option<usize>,
+    /// Whether it is an array with an object among its elements.
+    pub holds_object: bool,
+}
+
+/// How far a text was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scan {
+    /// It is whole, and ends before this byte.
+    Whole(usize),
+    /// It is not whole yet: reading continues at this byte once there is more.
+    Incomplete(usize),
+    /// It is no JSON.
+    Fault(Fault),
 }
 
 /// What may come next.
@@ -40,14 +60,17 @@ enum Expect {
     KeyOrEnd,
     Colon,
     CommaOrEnd,
+    /// The rest of a string; of a key, with where that begins.
+    RestOfString,
+    RestOfKey(usize),
     /// The text is whole.
     Nothing,
 }
 
-/// Why a line is not JSON, or not the continuation of the lines before.
+/// Why a text is not JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
-    /// The byte of the line, counted from 1.
+    /// The byte of the text or of its line, counted from 1.
     pub column: usize,
     /// What was expected there.
     pub expected: &'static str,
@@ -59,73 +82,100 @@ impl fmt::Display for Fault {
     }
 }
 
-impl Default for Scanner {
-    fn default() -> Self {
-        Scanner { open: Vec::new(), expect: Expect::Value, before: 0, top: Top::default() }
-    }
-}
+/// The longest number that is read, so that one that never ends is not read again and again.
+const LONGEST_NUMBER: usize = 1 << 16;
 
 impl Scanner {
+    /// A scanner of texts whose brackets nest at most so deep.
+    pub fn new(most_open: usize) -> Scanner {
+        Scanner {
+            open: Vec::new(),
+            expect: Expect::Value,
+            most_open,
+            top: Top::default(),
+            lines: 0,
+            element: 0,
+            elements: Vec::new(),
+        }
+    }
+
     /// Starts a new text, with the memory of the last.
     pub fn restart(&mut self) {
         self.open.clear();
         self.expect = Expect::Value;
-        self.before = 0;
         self.top = Top::default();
+        self.lines = 0;
+        self.elements.clear();
     }
 
-    /// Reads the next line of the text, with or without its line end.
-    ///
-    /// # Errors
-    /// The [`Fault`] that makes the line no JSON; the scanner is of no use until [`Scanner::restart`].
-    pub fn line(&mut self, line: &[u8]) -> Result<(), Fault> {
-        let end = self.read(line)?;
-        if end < line.len() {
-            return Err(fault(end, "nothing more on this line"));
-        }
-        self.before += line.len();
-        Ok(())
-    }
-
-    /// Reads the value that the text begins with, over several lines if need be, and forgets what was read before; where it
-    /// ends, or `None` if the text ends first.
-    ///
-    /// # Errors
-    /// The [`Fault`] that makes it no JSON, with the text for the line.
-    pub fn value_end(&mut self, text: &[u8]) -> Result<Option<usize>, Fault> {
+    /// Stands behind a text that is known to be a whole object, with its lines; nothing is known of its keys.
+    pub fn stand_behind_object(&mut self, lines: u64) {
         self.restart();
-        let end = self.read(text)?;
-        Ok(self.is_whole().then_some(end))
+        self.expect = Expect::Nothing;
+        self.top.is_object = true;
+        self.lines = lines;
     }
 
-    /// Reads on up to the end of the line, or to what comes behind the whole text; whitespace behind it is read too.
-    fn read(&mut self, line: &[u8]) -> Result<usize, Fault> {
-        let mut at = 0;
-        while let Some(&byte) = line.get(at) {
+    /// Where objects stand in the array under the only key so far, if that is `Records` or `records`; the first ones, if they are many.
+    pub fn elements(&self) -> &[Range<usize>] {
+        &self.elements
+    }
+
+    /// Reads on from the byte that [`Scan::Incomplete`] named, or from 0 at first. `is_last` says that nothing follows.
+    pub fn resume(&mut self, text: &[u8], from: usize, is_last: bool) -> Scan {
+        match self.read(text, from, is_last) {
+            Ok(scan) => scan,
+            Err(fault) => Scan::Fault(fault),
+        }
+    }
+
+    /// How many lines ended inside the text so far.
+    pub fn lines(&self) -> u64 {
+        self.lines
+    }
+
+    /// What stands at the top of the text, as far as it was read.
+    pub fn top(&self) -> Top {
+        self.top
+    }
+
+    fn read(&mut self, text: &[u8], from: usize, is_last: bool) -> Result<Scan, Fault> {
+        let mut at = from;
+        loop {
+            if self.expect == Expect::Nothing {
+                return Ok(Scan::Whole(at));
+            }
+            if let Expect::RestOfString | Expect::RestOfKey(_) = self.expect {
+                let (end, is_whole) = string_rest(text, at)?;
+                at = end;
+                if !is_whole {
+                    return Ok(Scan::Incomplete(at));
+                }
+                match self.expect {
+                    Expect::RestOfKey(start) => self.after_key(text.get(start..at).unwrap_or_default()),
+                    _ => self.after_value(),
+                }
+                continue;
+            }
+            let Some(&byte) = text.get(at) else { return Ok(Scan::Incomplete(at)) };
             if is_whitespace(byte) {
+                self.lines += u64::from(byte == b'\n');
                 at += 1;
                 continue;
             }
             match self.expect {
-                Expect::Value => at = self.begin_value(line, at)?,
                 Expect::ValueOrEnd if byte == b']' => at = self.close(at),
-                Expect::ValueOrEnd => at = self.begin_value(line, at)?,
+                Expect::Value | Expect::ValueOrEnd => match self.begin_value(text, at, is_last)? {
+                    Some(end) => at = end,
+                    None => return Ok(Scan::Incomplete(at)),
+                },
                 Expect::KeyOrEnd if byte == b'}' => at = self.close(at),
                 Expect::Key | Expect::KeyOrEnd => {
                     if byte != b'"' {
                         return Err(fault(at, "a key in quotes"));
                     }
-                    let end = string_end(line, at)?;
-                    if self.open.len() == 1 {
-                        self.top.keys += 1;
-                        self.top.records = None;
-                        if &line[at..end] == b"\"Records\"" {
-                            // Where its array begins is known when its value comes.
-                            self.top.records = Some(usize::MAX);
-                        }
-                    }
-                    self.expect = Expect::Colon;
-                    at = end;
+                    self.expect = Expect::RestOfKey(at);
+                    at += 1;
                 }
                 Expect::Colon => {
                     if byte != b':' {
@@ -147,57 +197,80 @@ impl Scanner {
                     (Some(b'['), _) => return Err(fault(at, "',' or ']'")),
                     _ => return Err(fault(at, "',' or '}'")),
                 },
-                Expect::Nothing => return Ok(at),
+                Expect::RestOfString | Expect::RestOfKey(_) | Expect::Nothing => {}
             }
         }
-        Ok(at)
     }
 
-    /// Whether the text is whole.
-    pub fn is_whole(&self) -> bool {
-        self.expect == Expect::Nothing
-    }
-
-    /// What stands at the top of the text, once it is whole.
-    pub fn top(&self) -> Top {
-        self.top
-    }
-
-    /// Reads the value that begins at `at`, or its opening bracket; where it ends.
-    fn begin_value(&mut self, line: &[u8], at: usize) -> Result<usize, Fault> {
-        let byte = line[at];
-        if self.open.len() == 1 && self.top.records == Some(usize::MAX) {
-            self.top.records = (byte == b'[').then_some(self.before + at);
+    /// Reads the value that begins at `at`, or its opening bracket or quote; where reading continues, or `None` if more must
+    /// come first.
+    fn begin_value(&mut self, text: &[u8], at: usize, is_last: bool) -> Result<Option<usize>, Fault> {
+        let byte = text[at];
+        if self.open.len() == 1 {
+            if self.top.records == Some(usize::MAX) {
+                self.top.records = (byte == b'[').then_some(at);
+            }
+            self.top.holds_object |= byte == b'{' && !self.top.is_object;
         }
         match byte {
-            b'{' => {
-                self.top.is_object |= self.open.is_empty();
+            b'{' | b'[' => {
+                if self.open.len() >= self.most_open {
+                    return Err(fault(at, "brackets that are not nested deeper than a record may be long"));
+                }
+                self.top.is_object |= byte == b'{' && self.open.is_empty();
+                if self.open.len() == 2 {
+                    self.element = at;
+                }
                 self.open.push(byte);
-                self.expect = Expect::KeyOrEnd;
-                return Ok(at + 1);
+                self.expect = if byte == b'{' { Expect::KeyOrEnd } else { Expect::ValueOrEnd };
+                return Ok(Some(at + 1));
             }
-            b'[' => {
-                self.open.push(byte);
-                self.expect = Expect::ValueOrEnd;
-                return Ok(at + 1);
+            b'"' => {
+                self.expect = Expect::RestOfString;
+                return Ok(Some(at + 1));
+            }
+            b'-' | b'0'..=b'9' => {
+                let length = text[at..].iter().take_while(|byte| is_of_number(**byte)).count();
+                if length > LONGEST_NUMBER {
+                    return Err(fault(at, "a number of at most 65,536 bytes"));
+                }
+                if at + length == text.len() && !is_last {
+                    return Ok(None);
+                }
+                let end = number_end(text, at)?;
+                self.after_value();
+                return Ok(Some(end));
             }
             _ => {}
         }
-        let end = match byte {
-            b'"' => string_end(line, at)?,
-            b'-' | b'0'..=b'9' => number_end(line, at)?,
-            _ => {
-                let literal =
-                    [b"true".as_slice(), b"false", b"null"].into_iter().find(|literal| line[at..].starts_with(literal));
-                at + literal.ok_or_else(|| fault(at, "a value"))?.len()
+        let rest = &text[at..];
+        for literal in [b"true".as_slice(), b"false", b"null"] {
+            if rest.starts_with(literal) {
+                self.after_value();
+                return Ok(Some(at + literal.len()));
             }
-        };
-        self.after_value();
-        Ok(end)
+            if literal.starts_with(rest) && !is_last {
+                return Ok(None);
+            }
+        }
+        Err(fault(at, "a value"))
+    }
+
+    fn after_key(&mut self, key: &[u8]) {
+        if self.open.len() == 1 {
+            self.top.keys += 1;
+            // Where its array begins is known when its value comes.
+            self.top.records = matches!(key, b"\"Records\"" | b"\"records\"").then_some(usize::MAX);
+        }
+        self.expect = Expect::Colon;
     }
 
     fn close(&mut self, at: usize) -> usize {
-        self.open.pop();
+        let closed = self.open.pop();
+        let is_element = self.open.len() == 2 && closed == Some(b'{') && self.top.records.is_some();
+        if is_element && self.top.keys == 1 && self.elements.len() < MOST_ELEMENTS {
+            self.elements.push(self.element..at + 1);
+        }
         self.after_value();
         at + 1
     }
@@ -217,6 +290,10 @@ fn fault(at: usize, expected: &'static str) -> Fault {
 /// JSON's four whitespace bytes.
 pub fn is_whitespace(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+}
+
+fn is_of_number(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E')
 }
 
 /// How many bytes come before the first that reading a string has to stop at: its end, an escape, and control characters,
@@ -239,22 +316,26 @@ fn plain_len(bytes: &[u8]) -> usize {
     bytes.len() - rest.len() + plain
 }
 
-/// Where the string that begins at `start` ends, its closing quote included.
-fn string_end(line: &[u8], start: usize) -> Result<usize, Fault> {
-    let mut at = start + 1;
+/// Reads a string on from a byte behind its opening quote: where it ends, or how far it was read if it is not whole.
+fn string_rest(text: &[u8], from: usize) -> Result<(usize, bool), Fault> {
+    let mut at = from;
     loop {
-        at += plain_len(&line[at..]);
-        match line.get(at) {
-            None => return Err(fault(at, "the string's closing quote")),
-            Some(b'"') => return Ok(at + 1),
-            Some(b'\\') => match line.get(at + 1) {
+        at += plain_len(&text[at..]);
+        match text.get(at) {
+            None => return Ok((at, false)),
+            Some(b'"') => return Ok((at + 1, true)),
+            Some(b'\\') => match text.get(at + 1) {
                 Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => at += 2,
-                Some(b'u')
-                    if line.get(at + 2..at + 6).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) =>
-                {
-                    at += 6;
+                Some(b'u') => {
+                    let digits = text[at + 2..].iter().take(4).take_while(|digit| digit.is_ascii_hexdigit()).count();
+                    match text.get(at + 2 + digits) {
+                        _ if digits == 4 => at += 6,
+                        None => return Ok((at, false)),
+                        Some(_) => return Err(fault(at, "an escape that JSON knows")),
+                    }
                 }
-                _ => return Err(fault(at, "an escape that JSON knows")),
+                None => return Ok((at, false)),
+                Some(_) => return Err(fault(at, "an escape that JSON knows")),
             },
             Some(b'\n' | b'\r') => return Err(fault(at, "the string's closing quote")),
             Some(_) => return Err(fault(at, "no control character inside a string")),
@@ -302,7 +383,7 @@ pub fn compact(text: &[u8], out: &mut Vec<u8>) {
     let (mut from, mut at) = (0, 0);
     while let Some(&byte) = text.get(at) {
         match byte {
-            b'"' => at = string_end(text, at).unwrap_or(text.len()),
+            b'"' => at = string_rest(text, at + 1).map_or(text.len(), |(end, _)| end),
             _ if is_whitespace(byte) => {
                 out.extend_from_slice(&text[from..at]);
                 at += text[at..].iter().take_while(|&&byte| is_whitespace(byte)).count();
@@ -314,57 +395,19 @@ pub fn compact(text: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&text[from..]);
 }
 
-/// One element of an array.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Element {
-    /// Where it stands.
-    pub range: Range<usize>,
-    /// Whether there is no whitespace between its tokens: [`compact`] would change nothing.
-    pub is_compact: bool,
-}
-
-/// The next element of an array of whole JSON. `at` stands behind the array's `[` at first, and behind the element after.
-pub fn next_element(text: &[u8], at: &mut usize) -> Option<Element> {
-    let skipped = text.get(*at..)?.iter();
-    let start = *at + skipped.take_while(|&&byte| is_whitespace(byte) || byte == b',').count();
-    let mut end = start;
-    let mut depth = 0usize;
-    let mut is_compact = true;
-    loop {
-        match *text.get(end)? {
-            b'"' => end = string_end(text, end).ok()?,
-            b'{' | b'[' => {
-                depth += 1;
-                end += 1;
-            }
-            b'}' | b']' if depth == 0 => break,
-            b'}' | b']' => {
-                depth -= 1;
-                end += 1;
-            }
-            byte if depth == 0 && (byte == b',' || is_whitespace(byte)) => break,
-            byte => {
-                is_compact &= !is_whitespace(byte);
-                end += 1;
-            }
-        }
-    }
-    *at = end;
-    (end > start).then_some(Element { range: start..end, is_compact })
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
+    /// Whether the text is whole, with nothing but white space behind it.
     fn scan(text: &[u8]) -> Result<bool, Fault> {
-        let mut scanner = Scanner::default();
-        for line in text.split_inclusive(|&byte| byte == b'\n') {
-            scanner.line(line)?;
+        match Scanner::new(usize::MAX).resume(text, 0, true) {
+            Scan::Whole(end) => Ok(text[end..].iter().all(|byte| is_whitespace(*byte))),
+            Scan::Incomplete(_) => Ok(false),
+            Scan::Fault(fault) => Err(fault),
         }
-        Ok(scanner.is_whole())
     }
 
     #[test]
@@ -379,7 +422,7 @@ mod tests {
         ] {
             assert_eq!(scan(text.as_bytes()), Ok(true), "{text}");
         }
-        for text in ["", "{", r#"{"a""#, r#"{"a":"#, r#"{"a":1,"#, "[[]"] {
+        for text in ["", "{", r#"{"a""#, r#"{"a":"#, r#"{"a":1,"#, "[[]", "[\"a", "[\"a\\", "[\"a\\u00", "{} {}"] {
             assert_eq!(scan(text.as_bytes()), Ok(false), "{text}");
         }
         for (text, column, expected) in [
@@ -389,24 +432,25 @@ mod tests {
             ("{\"a\":1]", 7, "',' or '}'"),
             ("[1}", 3, "',' or ']'"),
             ("[1,]", 4, "a value"),
-            ("{} {}", 4, "nothing more on this line"),
             ("[01]", 3, "',' or ']'"),
             ("[1.]", 4, "a digit"),
-            ("[\"a", 4, "the string's closing quote"),
+            ("[\"a\n\"]", 4, "the string's closing quote"),
             ("[\"a\tb\"]", 4, "no control character inside a string"),
+            ("[[[[", 4, "brackets that are not nested deeper than a record may be long"),
             ("[\"\\x\"]", 3, "an escape that JSON knows"),
             ("[\"\\u12\"]", 3, "an escape that JSON knows"),
             ("truf", 1, "a value"),
         ] {
-            assert_eq!(scan(text.as_bytes()), Err(Fault { column, expected }), "{text}");
+            let found = Scanner::new(3).resume(text.as_bytes(), 0, true);
+            assert_eq!(found, Scan::Fault(Fault { column, expected }), "{text}");
         }
     }
 
     #[test]
     fn the_top_tells_a_records_document() {
         let top = |text: &str| {
-            let mut scanner = Scanner::default();
-            scanner.line(text.as_bytes()).unwrap();
+            let mut scanner = Scanner::new(9);
+            assert_eq!(scanner.resume(text.as_bytes(), 0, true), Scan::Whole(text.len()));
             scanner.top()
         };
         let found = top(r#"{ "Records" : [{"Records":1}]}"#);
@@ -415,30 +459,11 @@ mod tests {
         assert_eq!(top(r#"{"Records":{}}"#).records, None);
         assert_eq!(top(r#"{"a":{"Records":[]}}"#).records, None);
         assert_eq!(top(r#"{"Records":[],"a":1}"#).keys, 2);
-        assert!(!top("[{}]").is_object);
-    }
-
-    #[test]
-    fn elements_of_an_array_are_found_whatever_they_are() {
-        let text = br#" [ {"a":"]}"} ,[1,2], "x,y" ,3,true ] "#;
-        let mut at = 2;
-        let mut found = Vec::new();
-        while let Some(element) = next_element(text, &mut at) {
-            assert!(element.is_compact);
-            found.push(str::from_utf8(&text[element.range]).unwrap());
-        }
-        assert_eq!(found, [r#"{"a":"]}"}"#, "[1,2]", r#""x,y""#, "3", "true"]);
-    }
-
-    #[test]
-    fn an_element_is_compact_if_nothing_stands_between_its_tokens() {
-        for (text, is_compact) in
-            [("{\"a b\":\"c\"}\n", true), ("{\"a\": 1}", false), ("{\n\"a\":1}", false), ("{\"a\":1\t}", false)]
-        {
-            let element = next_element(format!("{text},").as_bytes(), &mut 0);
-            let whole = text.trim_end().len();
-            assert_eq!(element, Some(Element { range: 0..whole, is_compact }), "{text}");
-        }
+        assert_eq!(top(r#"{"records":[]}"#).records, Some(11));
+        let mut scanner = Scanner::new(9);
+        scanner.resume(br#"{"Records":[{}, 1,[{}], {"a":[{}]}],"more":[{}]}"#, 0, true);
+        assert_eq!(scanner.elements(), [12..14, 24..34]);
+        assert!(!top("[{}]").is_object && top("[1,{}]").holds_object && !top("[1,[{}]]").holds_object);
     }
 
     #[test]
@@ -505,8 +530,30 @@ mod tests {
                 Just(b'\\'), Just(b'\n'), Just(b'1'), Just(b'-'), Just(b'.'), any::<u8>()], 0..40)) {
             let _ = scan(&text);
             compact(&text, &mut Vec::new());
-            let mut at = 0;
-            while next_element(&text, &mut at).is_some() {}
+        }
+
+        #[test]
+        fn a_text_that_comes_in_parts_is_read_as_if_it_came_at_once(
+            value in json(), pretty in any::<bool>(), change in proptest::option::of((any::<prop::sample::Index>(), any::<u8>())),
+            parts in proptest::collection::vec(1usize..9, 0..200),
+        ) {
+            let mut text = if pretty { serde_json::to_vec_pretty(&value) } else { serde_json::to_vec(&value) }.unwrap();
+            if let Some((at, byte)) = change {
+                let at = at.index(text.len());
+                text[at] = byte;
+            }
+            let mut whole = Scanner::new(usize::MAX);
+            let at_once = whole.resume(&text, 0, true);
+            let (mut scanner, mut end, mut from) = (Scanner::new(usize::MAX), 0, 0);
+            let mut in_parts = Scan::Incomplete(0);
+            for part in parts.into_iter().chain([text.len()]) {
+                end = (end + part).min(text.len());
+                in_parts = scanner.resume(&text[..end], from, end == text.len());
+                let Scan::Incomplete(at) = in_parts else { break };
+                from = at;
+            }
+            prop_assert_eq!(in_parts, at_once);
+            prop_assert_eq!((scanner.top(), scanner.lines()), (whole.top(), whole.lines()));
         }
     }
 }
