@@ -79,6 +79,8 @@ pub struct Metrics {
     pub passed_after_failure: Counter,
     /// Reloads of the pack.
     pub reloads: Family<ResultLabel, Counter>,
+    /// How often the pack was there and could not be read.
+    pub pack_failures: Counter,
 }
 
 /// From 100 us to 100 s.
@@ -113,6 +115,7 @@ impl Default for Metrics {
             module_failures: Counter::default(),
             passed_after_failure: Counter::default(),
             reloads: Family::default(),
+            pack_failures: Counter::default(),
         };
         metrics.registered()
     }
@@ -149,6 +152,8 @@ impl Metrics {
         let passed = "Records that passed untouched because the module had failed on them";
         registry.register("passed_after_failure", passed, self.passed_after_failure.clone());
         registry.register("reloads", "Reloads of the pack", self.reloads.clone());
+        let unreadable = "Looks at the pack, one in two seconds, that found it there and could not read it";
+        registry.register("pack_failures", unreadable, self.pack_failures.clone());
         self
     }
 
