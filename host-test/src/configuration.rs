@@ -65,6 +65,12 @@ impl Display for Unread {
 }
 
 impl Unread {
+    /// Of a TOML file, found in a tree, that has nothing of a rule in it.
+    pub fn without_a_rule(path: &Path) -> Unread {
+        let reason = "it holds no rule: it has neither a table [rule] nor a rule_id";
+        Unread::new(path, reason, "add them if it is meant as one")
+    }
+
     fn new(path: &Path, reason: &'static str, to_do: &'static str) -> Unread {
         Unread { path: path.to_path_buf(), reason, to_do }
     }
@@ -276,6 +282,19 @@ pub fn read_texts(files: &[PathBuf]) -> anyhow::Result<Vec<(String, String)>> {
 /// One of them is a link to nothing.
 pub fn is_configuration(directory: &Path) -> anyhow::Result<bool> {
     Ok(is_there(&directory.join(SETTINGS))? || is_there(&directory.join(RULES))?)
+}
+
+/// Whether a folder that is to be checked is a configuration directory, rather than one that only has a folder of the name
+/// `rules`: a checkout with TOML files of its own beside it, or a folder in which `rules` is the configuration directory.
+///
+/// # Errors
+/// Those of [`is_configuration`].
+pub fn is_configuration_itself(directory: &Path) -> anyhow::Result<bool> {
+    if is_there(&directory.join(SETTINGS))? {
+        return Ok(true);
+    }
+    let rules = directory.join(RULES);
+    Ok(is_there(&rules)? && !rules.join(SETTINGS).is_file() && toml_files(directory)?.is_empty())
 }
 
 /// What stands in a configuration directory and is not read.

@@ -147,7 +147,7 @@ impl Subject {
             let kind = if is_settings { Kind::Configuration } else { Kind::File };
             return Ok(vec![Subject { path: path.to_path_buf(), kind }]);
         }
-        if configuration::is_configuration(path)? {
+        if configuration::is_configuration_itself(path)? {
             return Ok(vec![configuration(path.to_path_buf())]);
         }
         let mut tree = Tree::read(path)?;
@@ -177,7 +177,7 @@ impl Subject {
             }
             Kind::Folder(tree) => {
                 let rules = configuration::read_texts(&tree.rules);
-                (rules.map(|rules| Sources { rules, unread: tree.unread.clone(), ..Sources::default() }), false)
+                (rules.map(|rules| among(rules, tree.unread.clone())), false)
             }
         };
         let sources = sources.map_err(Failure::Unreadable)?;
@@ -196,11 +196,19 @@ impl Subject {
         match &self.kind {
             Kind::Folder(tree) => {
                 let folders = counted(tree.folders, "folder");
-                format!("{path}: 0 rules: no file that ends in .toml was found in {folders}; name a folder with rules")
+                format!("{path}: 0 rules: no .toml file with a rule was found in {folders}; name a folder with rules")
             }
             Kind::Configuration | Kind::File => format!("{path}: {NO_RULE_ON}"),
         }
     }
+}
+
+/// The rules among the TOML files of a tree, which may be a checkout with files of other kinds.
+fn among(files: Vec<(String, String)>, mut unread: Vec<Unread>) -> Sources {
+    let (rules, others): (Vec<_>, Vec<_>) =
+        files.into_iter().partition(|(_, text)| text.contains("[rule]") || text.contains("rule_id"));
+    unread.extend(others.iter().map(|(path, _)| Unread::without_a_rule(Path::new(path))));
+    Sources { rules, unread, ..Sources::default() }
 }
 
 /// A line for each thing that is not read.

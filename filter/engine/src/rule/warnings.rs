@@ -83,12 +83,10 @@ const CALLER: [(&str, &str); 12] = [
 ];
 
 /// Fields, or beginnings of names if they end in a dot, that say who calls or from which network.
-const BOUND: [&str; 11] = [
+const BOUND: [&str; 9] = [
     "user.",
     "source.",
     "client.",
-    "host.",
-    "related.",
     "aws.cloudtrail.user_identity.arn",
     "aws.cloudtrail.user_identity.access_key_id",
     "aws.cloudtrail.user_identity.invoked_by",
