@@ -80,11 +80,11 @@ impl Unread {
         let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
         let (reason, to_do) = match extension.to_ascii_lowercase().as_str() {
             "ndjson" | "json" | "jsonl" => (
-                "rules are TOML files, and this looks like an export of Kibana's",
+                "rules are TOML files, not JSON as Kibana exports it",
                 "write each of its rules as a .toml file in the schema of Elastic's rule files",
             ),
             "yml" | "yaml" => (
-                "rules are TOML files, and this looks like a Sigma rule",
+                "rules are TOML files, not YAML as Sigma's are",
                 "write the rule as a .toml file in the schema of Elastic's rule files",
             ),
             _ => ("rules are files that end in .toml", "rename it if it is a rule, or move it elsewhere"),

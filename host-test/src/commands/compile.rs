@@ -1,7 +1,7 @@
 //! `firstseen compile` and `firstseen rules check`: rules and settings to a pack, or every reason why not.
 //!
 //! In: configuration directories, folders of rules, files. Out: a pack, the list of its rules, each refusal and warning in
-//! a line. Bounds: [`MAX_WARNINGS`] lines of warnings of a kind. Not here: the compiler, which is the engine's; reading the
+//! a line. Bounds: [`MAX_UNREAD`] and [`MAX_WARNINGS`] lines of warnings. Not here: the compiler, which is the engine's; reading the
 //! directory; the languages that `--print` speaks.
 
 use std::fmt::Display;
@@ -18,11 +18,14 @@ use firstseen_engine::rule::{Pack, Rule};
 
 use crate::args::{self, Language};
 use crate::commands::standard_output::StandardOutput;
-use crate::commands::{counted, exit_code, printable};
+use crate::commands::{counted, counted_as, exit_code, printable};
 use crate::warning;
 
-/// How many warnings of a kind are written one by one.
-const MAX_WARNINGS: usize = 50;
+/// How many files and folders that are not read are named one by one.
+const MAX_UNREAD: usize = 20;
+
+/// How many warnings of what rules and settings say are written one by one.
+const MAX_WARNINGS: usize = 100;
 
 /// What is wrong with a configuration directory that compiles to an empty pack.
 const NO_RULE_ON: &str = "0 rules: every built-in rule is switched off, and the folder rules holds no other that is on";
@@ -43,7 +46,7 @@ pub(crate) fn run(args: &args::Compile) -> anyhow::Result<ExitCode> {
         }
     };
     let Compiled { pack, warnings, .. } = &compiled;
-    warn(warnings);
+    warn_of_rules(warnings);
     if pack.rules.is_empty() {
         bail!("{}: {NO_RULE_ON}; no pack is written", args.dir.display());
     }
@@ -184,7 +187,7 @@ impl Subject {
         warn_of_unread(&sources.unread);
         let compiled = if is_configuration { sources.compile() } else { sources.compile_with(&[]) };
         let compiled = compiled.map_err(Failure::Refused)?;
-        warn(&compiled.warnings);
+        warn_of_rules(&compiled.warnings);
         if compiled.pack.rules.is_empty() {
             return Err(Failure::NoRule(self.no_rule()));
         }
@@ -213,16 +216,21 @@ fn among(files: Vec<(String, String)>, mut unread: Vec<Unread>) -> Sources {
 
 /// A line for each thing that is not read.
 pub(crate) fn warn_of_unread(unread: &[Unread]) {
-    warn(unread);
+    warn(unread, MAX_UNREAD, "more file or folder that is not read", "more files and folders that are not read");
 }
 
-fn warn(warnings: &[impl Display]) {
-    for warning in warnings.iter().take(MAX_WARNINGS) {
+/// Up to so many warnings in a line each, and how many more of `one` or `many` there are.
+fn warn(warnings: &[impl Display], most: usize, one: &str, many: &str) {
+    for warning in warnings.iter().take(most) {
         tracing::warn!("{}", printable(&warning.to_string()));
     }
-    if let Some(more @ 1..) = warnings.len().checked_sub(MAX_WARNINGS) {
-        tracing::warn!("{} of this kind more", counted(more, "warning"));
+    if let Some(more @ 1..) = warnings.len().checked_sub(most) {
+        tracing::warn!("and {}", counted_as(more, one, many));
     }
+}
+
+fn warn_of_rules(warnings: &[Diagnostic]) {
+    warn(warnings, MAX_WARNINGS, "more warning", "more warnings");
 }
 
 fn report(refused: &[impl Display]) {
