@@ -325,6 +325,9 @@ impl Oracle {
                 None => rule.name.clone(),
             },
         });
+        if rule.building_block {
+            alert["building_block_type"] = json!("default");
+        }
         if let Some(template) = description {
             alert["description"] = json!(self.filled(template, event));
         }

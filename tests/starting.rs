@@ -65,7 +65,7 @@ fn a_pack_that_cannot_be_used_stops_the_start() {
     for (bytes, what) in [
         (&b""[..], "label of the pack: expected firstseen-pack, found nothing"),
         (b"garbage", "label of the pack: expected firstseen-pack, found something else"),
-        (&other_version, "format version of the pack: expected 2, found 1"),
+        (&other_version, "format version of the pack: expected 3, found 1"),
         (&good[..good.len() - 1], "length of the pack"),
         (&flipped, "checksum of the pack"),
     ] {

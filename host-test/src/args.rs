@@ -25,7 +25,7 @@ pub(crate) enum Command {
     /// Looks into the history of a configuration directory, and tends it
     #[command(subcommand)]
     State(State),
-    /// DIR/firstseen.toml and DIR/rules/*.toml to DIR/firstseen.pack, which the module loads
+    /// DIR/firstseen.toml and DIR/rules/**/*.toml to DIR/firstseen.pack, which the module loads
     Compile(Compile),
     /// Reads Fluent Bit's configurations and tells, before it starts, what would go wrong with firstseen's filters
     Check(CheckFilters),
@@ -42,7 +42,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Rules {
-    /// Checks rule files, directories of rule files, or configuration directories, and writes nothing
+    /// Checks rule files, folders of rule files, or configuration directories, and writes nothing
     Check(Check),
 }
 
@@ -195,7 +195,8 @@ pub(crate) enum Language {
 
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// Rule files (*.toml), directories of them, configuration directories, or a firstseen.toml with its directory's rules
+    /// Rule files (*.toml), folders with such files in them or below, configuration directories or folders of these, or a
+    /// firstseen.toml with its directory's rules
     #[arg(value_name = "PATH", required = true)]
     pub(crate) paths: Vec<PathBuf>,
 }
@@ -275,7 +276,7 @@ pub(crate) struct Serve {
     /// How log lines on standard error are written
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
-    /// Which log lines are written; `debug` has each refused request
+    /// Which log lines are written; of refused requests `debug` has each, `warn` and `info` a line a minute for each status
     #[arg(long, value_enum, default_value_t = LogLevel::Info)]
     pub(crate) log_level: LogLevel,
     /// Tag that the module sees

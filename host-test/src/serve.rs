@@ -16,18 +16,20 @@ pub mod memory;
 pub mod metrics;
 pub mod pieces;
 pub mod receiver;
+pub mod refusals;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio_rustls::TlsAcceptor;
 
+use crate::configuration::PACK;
 use crate::guest::{Entry, Module};
 use access::Token;
-use detection::Detection;
+use detection::{Detection, PackState};
 use exchange::{Limits, Sidecar};
 use listener::Listener;
 use metrics::ResultLabel;
@@ -154,6 +156,7 @@ impl Signals {
 async fn reload(sidecar: Arc<Sidecar>, options: Options, tls: Option<Arc<RwLock<TlsAcceptor>>>) {
     #[cfg(unix)]
     let mut hang_up = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok();
+    let watch = Arc::new(Mutex::new(PackWatch::default()));
     loop {
         #[cfg(unix)]
         let told = async {
@@ -173,15 +176,50 @@ async fn reload(sidecar: Arc<Sidecar>, options: Options, tls: Option<Arc<RwLock<
         if was_told && let Err(error) = reread(&sidecar, &options, tls.as_deref()) {
             tracing::error!("{error:#}; what there was goes on");
         }
-        let sidecar = Arc::clone(&sidecar);
+        sidecar.refusals.report_counts();
+        let (sidecar, watch) = (Arc::clone(&sidecar), Arc::clone(&watch));
         let reloaded = tokio::task::spawn_blocking(move || {
-            if was_told || sidecar.detection.has_new_pack() {
-                load(&sidecar);
-            }
+            watch.lock().unwrap_or_else(PoisonError::into_inner).look(&sidecar, was_told);
         });
         if let Err(error) = reloaded.await {
             tracing::error!(%error, "the rules cannot be loaded anew; the old ones go on");
         }
+    }
+}
+
+/// What was said last of a pack that is there and cannot be read, or is gone: it is said once, not at each look.
+#[derive(Debug, Default)]
+struct PackWatch {
+    said: Option<String>,
+}
+
+impl PackWatch {
+    /// Loads another pack if there is one, or whatever there is if told to, and counts and says what keeps it from being read.
+    fn look(&mut self, sidecar: &Sidecar, was_told: bool) {
+        let mut state = sidecar.detection.pack_state();
+        let is_loaded = was_told || matches!(state, PackState::New);
+        if is_loaded {
+            load(sidecar);
+            state = sidecar.detection.pack_state();
+        }
+        let wrong = match state {
+            PackState::Same | PackState::New => None,
+            PackState::Gone => Some(format!("{PACK} is gone")),
+            PackState::Unreadable(error) => {
+                sidecar.metrics.pack_failures.inc();
+                Some(format!("{error:#}"))
+            }
+        };
+        match &wrong {
+            // Loading it has said so.
+            Some(_) if is_loaded => {}
+            Some(wrong) if self.said.as_ref() != Some(wrong) => {
+                tracing::error!("{wrong}; the rules that ran before go on");
+            }
+            None if self.said.is_some() && !is_loaded => tracing::info!("{PACK} can be read again"),
+            _ => {}
+        }
+        self.said = wrong;
     }
 }
 

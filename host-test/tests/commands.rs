@@ -10,6 +10,10 @@ use std::process::{Command, Output, Stdio};
 #[path = "commands/check.rs"]
 mod check;
 
+/// `firstseen compile` and `firstseen rules check`: which files are read, and what is said of the others.
+#[path = "commands/rules.rs"]
+mod rules;
+
 /// A module whose answer is `body`; its parameters are `$tag $tag_len $sec $nsec $record $record_len`.
 fn module(directory: &Path, body: &str) -> PathBuf {
     let text = format!(

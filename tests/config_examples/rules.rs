@@ -18,10 +18,6 @@ pub(super) const OWN_RULE: &str = "rules/rules/root-console-login.toml";
 
 const OWN_RULE_ID: &str = "7b0d7f0e-6f4b-4f43-9a3f-5d0c1e1a9f10";
 
-/// What Terraform calls itself.
-const TERRAFORM: &str =
-    "APN/1.0 HashiCorp/1.0 Terraform/1.9.0 (+https://www.terraform.io) terraform-provider-aws/5.60.0";
-
 fn example() -> Pack {
     compiled(Some(&text(SETTINGS)), &[text(OWN_RULE)])
 }
@@ -74,6 +70,7 @@ fn host_program_compiles_the_directory() {
         fs::copy(directory().join("rules").join(file), copy.join(file)).expect("the example is copied");
     }
     let output = Command::new(env!("CARGO_BIN_EXE_firstseen")).arg("compile").arg(&copy).output().expect("it starts");
+    // No warning either: an example's exception is one that a thief cannot meet.
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!((output.status.code(), &*stderr), (Some(0), ""));
     let bytes = fs::read(copy.join("firstseen.pack")).expect("the pack is written");
@@ -156,17 +153,22 @@ fn own_rule_alerts_on_a_root_login_from_a_new_address() {
 fn exception_and_window_hold_for_their_rule() {
     let mut both = Both::new(&example());
     let [_, first_time, _] = BUILTIN_RULE_IDS;
-    let terraform = with(event("iam_user"), &[("userAgent", json!(TERRAFORM))]);
+    let mut terraform = with(event("iam_user"), &[("sourceIPAddress", json!("192.0.2.10"))]);
+    terraform["userIdentity"]["userName"] = json!("terraform");
+    terraform["userIdentity"]["arn"] = json!("arn:aws:iam::111122223333:user/terraform");
     assert_eq!(both.annotation(&under_log(&terraform)), Value::Null);
 
-    let mut elsewhere = with(terraform, &[("eventID", json!("e-2"))]);
-    elsewhere["userIdentity"]["accountId"] = json!("444455556666");
-    elsewhere["userIdentity"]["arn"] = json!("arn:aws:iam::444455556666:user/bob");
-    assert_eq!(both.rules(&under_log(&elsewhere)), [first_time], "another account");
+    // A user agent is no way into the exception, nor is the network alone.
+    let agent = ("userAgent", json!("APN/1.0 HashiCorp/1.0 Terraform/1.9.0 terraform-provider-aws/5.60.0"));
+    let disguised = with(event("iam_user"), &[("eventID", json!("e-2")), agent.clone()]);
+    assert_eq!(both.rules(&under_log(&disguised)), [first_time], "another user who calls itself Terraform");
+    let mut neighbour = with(terraform.clone(), &[("eventID", json!("e-3"))]);
+    neighbour["userIdentity"]["arn"] = json!("arn:aws:iam::111122223333:user/neighbour");
+    assert_eq!(both.rules(&under_log(&neighbour)), [first_time], "another user in the network");
 
-    // Neither did the exception teach the history.
-    let by_hand = with(event("iam_user"), &[("eventID", json!("e-3"))]);
-    let annotation = both.annotation(&under_log(&by_hand));
+    // The user's keys, used from elsewhere: the exception neither holds there nor has it taught the history.
+    let stolen = with(terraform, &[("eventID", json!("e-4")), ("sourceIPAddress", json!("203.0.113.66")), agent]);
+    let annotation = both.annotation(&under_log(&stolen));
     assert_eq!(alerting_rules(&annotation), [first_time]);
     assert_eq!(annotation["alerts"][0]["new_terms"]["history_window"], "14d");
     let built_in = compiled(None, &[]);

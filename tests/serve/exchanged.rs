@@ -223,6 +223,70 @@ fn what_cannot_be_taken_is_refused_with_a_reason() {
     assert_eq!(sidecar.metric("firstseen_too_long_total"), 1.0);
 }
 
+/// The log's lines that say this, each with its status.
+fn lines_with(sidecar: &Sidecar, message: &str) -> Vec<(String, u64)> {
+    let lines: Vec<serde_json::Value> =
+        sidecar.log().lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let said = lines.iter().filter(|line| line["message"] == message);
+    let level = |line: &serde_json::Value| line["level"].as_str().unwrap_or_default().to_owned();
+    said.map(|line| (level(line), line["status"].as_u64().expect("a status"))).collect()
+}
+
+#[test]
+fn each_refused_request_is_in_the_log_at_its_level() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let token = directory.path().join("token");
+    std::fs::write(&token, "0123456789abcdef0123\n").expect("it is written");
+    let token = token.to_str().expect("a name");
+    for (level, each) in [("debug", true), ("info", false)] {
+        let receiver = Receiver::start();
+        let limits = ["--max-body", "1", "--max-memory", "1", "--body-timeout", "0.3", "--forward-timeout", "0.3"];
+        let arguments = [&limits[..], &["--token-file", token, "--log-level", level]].concat();
+        let sidecar = Sidecar::forwarding(None, &receiver, &arguments);
+        let known = ("Authorization", "Bearer 0123456789abcdef0123");
+        let body = event("a", "ann");
+        let mut expected = Vec::new();
+        for _ in 0..3 {
+            let mut refused = |headers: &[(&str, &str)], body: &[u8], status: u16| {
+                assert_eq!(sidecar.post(headers, body).status, status);
+                expected.push(u64::from(status));
+            };
+            refused(&[], body.as_bytes(), 401);
+            refused(&[known], &vec![b' '; (1 << 20) + 1], 413);
+            refused(&[known, ("Content-Encoding", "br")], b"x", 415);
+            refused(&[known, ("Content-Encoding", "gzip")], b"no gzip", 400);
+            receiver.always(Behaviour::Close);
+            refused(&[known], body.as_bytes(), 502);
+            receiver.always(Behaviour::Hang);
+            refused(&[known], body.as_bytes(), 504);
+            receiver.always(Behaviour::Refuse(429));
+            refused(&[known], body.as_bytes(), 429);
+            receiver.always(Behaviour::Take);
+            let mut sender = Sender::connect(sidecar.address);
+            let head = "POST / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer 0123456789abcdef0123\r\nContent-Length: 5\r\n\r\nabc";
+            sender.raw().write_all(head.as_bytes()).expect("it is sent");
+            assert_eq!(sender.reply().expect("an answer").status, 408);
+            let mut sender = Sender::connect(sidecar.address);
+            assert_eq!(sender.request("GET", "/", &[known], b"").expect("an answer").status, 405);
+            assert_eq!(sender.request("POST", "/other", &[known], b"").expect("an answer").status, 404);
+            expected.extend([408, 405, 404]);
+        }
+        assert_eq!(sidecar.post(&[known], body.as_bytes()).status, 200);
+        // Its log is read by another thread.
+        let begun = std::time::Instant::now();
+        while lines_with(&sidecar, "requests are refused").len() < 10 && begun.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let a_minute = lines_with(&sidecar, "requests are refused");
+        let of_each = lines_with(&sidecar, "a request is refused");
+        assert!(a_minute.iter().all(|(level, _)| level == "WARN"), "{a_minute:?}");
+        let statuses = |lines: &[(String, u64)]| lines.iter().map(|(_, status)| *status).collect::<Vec<_>>();
+        assert_eq!(statuses(&a_minute), expected[..10], "{}", sidecar.log());
+        assert!(of_each.iter().all(|(level, _)| level == "DEBUG"), "{of_each:?}");
+        assert_eq!(statuses(&of_each), if each { &expected[..] } else { &[] }, "{}", sidecar.log());
+    }
+}
+
 #[test]
 fn a_refused_sender_is_heard_out_and_may_go_on() {
     let receiver = Receiver::start();

@@ -108,6 +108,61 @@ fn other_rules_are_loaded_without_losing_a_request() {
 }
 
 #[test]
+fn a_pack_that_cannot_be_read_is_said_once_and_counted_and_the_old_rules_go_on() {
+    let (directory, receiver) = (directory_with_pack(), Receiver::start());
+    std::fs::write(directory.path().join("rules/own.toml"), OWN_RULE).expect("it is written");
+    compile(directory.path());
+    let sidecar = Sidecar::forwarding(Some(directory.path()), &receiver, &[]);
+    assert_eq!(sidecar.metric("firstseen_pack_failures_total"), 0.0);
+    let pack = directory.path().join("firstseen.pack");
+    let kept = directory.path().join("kept");
+    let said = |text: &str| sidecar.log().matches(text).count();
+    let looks = |more: f64| {
+        let failures = || sidecar.metric("firstseen_pack_failures_total");
+        let before = failures();
+        let begun = std::time::Instant::now();
+        while failures() < before + more {
+            assert!(begun.elapsed() < Duration::from_secs(30), "it does not look:\n{}", sidecar.log());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    };
+    let read_again = |times: usize| {
+        let begun = std::time::Instant::now();
+        while said("firstseen.pack can be read again") < times {
+            assert!(begun.elapsed() < Duration::from_secs(30), "it does not say so:\n{}", sidecar.log());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    };
+    std::fs::rename(&pack, &kept).expect("it is moved");
+    sidecar.wait_for("firstseen.pack is gone; the rules that ran before go on");
+    std::fs::rename(&kept, &pack).expect("it is moved back");
+    read_again(1);
+
+    // A directory, and a pipe whose other end nobody opens.
+    std::fs::rename(&pack, &kept).expect("it is moved");
+    std::fs::create_dir(&pack).expect("it is made");
+    looks(3.0);
+    assert_eq!(said("firstseen.pack: is a directory; the rules that ran before go on"), 1, "{}", sidecar.log());
+    std::fs::remove_dir(&pack).expect("it is removed");
+    let pipe = std::process::Command::new("mkfifo").arg(&pack).status();
+    assert!(pipe.expect("there is a mkfifo").success());
+    looks(2.0);
+    sidecar.signal("HUP");
+    looks(2.0);
+    // Once when it was found, once when it was asked for.
+    let of_pipe = "firstseen.pack: it is no regular file; the rules that ran before go on";
+    assert_eq!(said(of_pipe), 2, "{}", sidecar.log());
+    let body = named_event("a", "ann", "StopLogging");
+    assert_eq!(sidecar.post(&[], body.as_bytes()).status, 200);
+    assert_eq!(alert_count(&receiver.taken().remove(0).body), 1);
+
+    std::fs::remove_file(&pack).expect("it is removed");
+    std::fs::rename(&kept, &pack).expect("it is moved back");
+    read_again(2);
+    assert!(said("loaded anew") == 0, "it is the pack that runs");
+}
+
+#[test]
 fn a_batch_that_came_half_before_other_rules_is_read_by_them() {
     let (directory, receiver) = (directory_with_pack(), Receiver::start());
     let sidecar = Sidecar::forwarding(Some(directory.path()), &receiver, &[]);

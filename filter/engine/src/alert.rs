@@ -130,6 +130,9 @@ impl Frame {
             object.end();
         });
         object.text("severity", severity(rule.severity)).number("risk_score", rule.risk_score);
+        if rule.building_block {
+            object.text("building_block_type", "default");
+        }
         let head = Vec::from([Piece::Same(head)]);
         let title = rule.alert.title.clone();
         let title = title.unwrap_or_else(|| Template(Vec::from([TemplatePart::Text(rule.name.clone())])));

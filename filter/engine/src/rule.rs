@@ -29,6 +29,8 @@ pub mod threat;
 mod time_span;
 #[cfg(feature = "compile")]
 mod toml_source;
+#[cfg(feature = "compile")]
+mod warnings;
 mod wire;
 
 /// How deep a predicate may nest. Elastic's deepest AWS query nests 6 deep. Reading and evaluating recurse as deep, and in Fluent
@@ -156,6 +158,8 @@ pub struct Rule {
     pub suppression: Option<Suppression>,
     /// What its alerts say.
     pub alert: AlertTexts,
+    /// Whether its alerts are building blocks: material for other detections, not to be shown by themselves.
+    pub building_block: bool,
 }
 
 /// Elastic's and Sentinel's four severities.

@@ -19,6 +19,7 @@ use memchr::memmem;
 use wasmparser::{Parser, Payload};
 
 use crate::args;
+use crate::commands::compile;
 use crate::commands::standard_output::StandardOutput;
 use crate::commands::{exit_code, printable};
 use crate::warning;
@@ -303,6 +304,9 @@ impl Check {
 
     fn check_pack(&mut self, place: &Place, directory: &Path) -> Option<Pack> {
         let file = directory.join(configuration::PACK);
+        if let Ok(unread) = configuration::unread(directory) {
+            compile::warn_of_unread(&unread);
+        }
         match configuration::is_configuration(directory) {
             // The module asks for the names alone: a directory of rules without a rule is one, too.
             Ok(true) if fs::symlink_metadata(&file).is_err() => {

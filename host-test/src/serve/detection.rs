@@ -16,7 +16,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context;
 use axum::body::Bytes;
 use firstseen_engine::prefilter::Prefilter;
 use firstseen_engine::rule::{FieldRef, Pack, pack};
@@ -88,6 +87,19 @@ struct Shared {
     pack: Option<Vec<u8>>,
     /// A later pack that could not be used.
     refused: Option<Vec<u8>>,
+}
+
+/// What a look at the directory's pack finds.
+#[derive(Debug)]
+pub enum PackState {
+    /// The one that runs, or one that was refused before; or there was none and there is none.
+    Same,
+    /// Another one.
+    New,
+    /// There was one, and it is gone; its rules run on.
+    Gone,
+    /// It is there and cannot be read.
+    Unreadable(anyhow::Error),
 }
 
 /// A batch as far as it was read: its pieces, and the records that were found in each.
@@ -231,11 +243,19 @@ impl Detection {
         Ok(said)
     }
 
-    /// Whether there is another pack than the one that runs and one that was refused; one that is gone is none.
-    pub fn has_new_pack(&self) -> bool {
-        let Ok(Some(pack)) = read_pack(self.directory.as_deref()) else { return false };
+    /// Whether there is another pack than the one that runs and one that was refused.
+    pub fn pack_state(&self) -> PackState {
+        let pack = match read_pack(self.directory.as_deref()) {
+            Ok(pack) => pack,
+            Err(error) => return PackState::Unreadable(error),
+        };
         let shared = self.lock();
-        ![&shared.pack, &shared.refused].contains(&&Some(pack))
+        match pack {
+            None if shared.pack.is_some() => PackState::Gone,
+            None => PackState::Same,
+            pack if [&shared.pack, &shared.refused].contains(&&pack) => PackState::Same,
+            Some(_) => PackState::New,
+        }
     }
 
     /// A batch of which nothing was read yet.
@@ -430,13 +450,7 @@ fn start(
 
 /// The bytes of a directory's pack, if it has one.
 fn read_pack(directory: Option<&Path>) -> anyhow::Result<Option<Vec<u8>>> {
-    let Some(directory) = directory else { return Ok(None) };
-    let path = directory.join(configuration::PACK);
-    match std::fs::read(&path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
-    }
+    directory.map_or(Ok(None), configuration::read_pack)
 }
 
 fn take_said(instance: &mut Instance) -> Said {

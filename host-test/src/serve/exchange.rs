@@ -34,6 +34,7 @@ use crate::serve::memory::{Full, Memory, Share};
 use crate::serve::metrics::{self, AlertLabels, Metrics, StatusLabel};
 use crate::serve::pieces::Pieces;
 use crate::serve::receiver::{self, Receiver};
+use crate::serve::refusals::{Refusals, Refused};
 
 /// Up to how many bytes a body is worked on where it was received, which takes a few milliseconds at most.
 const AT_ONCE: usize = 4 << 20;
@@ -74,6 +75,8 @@ pub struct Sidecar {
     pub limits: Limits,
     /// What a request must know.
     pub token: RwLock<Option<Token>>,
+    /// Refused requests, for the log.
+    pub refusals: Refusals,
     memory: Arc<Memory>,
     requests: Semaphore,
     workers: Semaphore,
@@ -123,6 +126,7 @@ impl From<receiver::Error> for Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut response = (self.status, format!("{}\n", self.reason)).into_response();
+        response.extensions_mut().insert(Refused(self.reason));
         match self.status {
             StatusCode::SERVICE_UNAVAILABLE => {
                 response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
@@ -168,6 +172,7 @@ impl Sidecar {
             metrics: Metrics::default(),
             limits,
             token: RwLock::new(token),
+            refusals: Refusals::default(),
             memory: Memory::new(limits.memory),
             requests: Semaphore::new(limits.requests.min(Semaphore::MAX_PERMITS)),
             workers: Semaphore::new(workers),
@@ -366,6 +371,9 @@ impl Sidecar {
         let mut response = (status, body).into_response();
         response.headers_mut().remove(CONTENT_TYPE);
         response.headers_mut().extend(headers);
+        if !status.is_success() {
+            response.extensions_mut().insert(Refused(Cow::Borrowed("the receiver does not take the batch")));
+        }
         Ok(response)
     }
 }
@@ -378,7 +386,6 @@ async fn events(State(sidecar): State<Arc<Sidecar>>, request: Request) -> Respon
     let response = match sidecar.exchange(&head, &mut body).await {
         Ok(response) => response,
         Err(refusal) => {
-            tracing::debug!(status = refusal.status.as_u16(), reason = %refusal.reason, "a request is refused");
             if refusal.status != StatusCode::REQUEST_TIMEOUT {
                 sidecar.discard(&mut body).await;
             }
@@ -417,6 +424,7 @@ async fn count(State(sidecar): State<Arc<Sidecar>>, request: Request, next: Next
     let response = next.run(request).await;
     let label = StatusLabel { status: response.status().as_u16() };
     sidecar.metrics.requests.get_or_create(&label).inc();
+    sidecar.refusals.note(&response);
     response
 }
 

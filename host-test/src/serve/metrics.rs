@@ -91,6 +91,8 @@ pub struct Metrics {
     pub passed_after_failure: Counter,
     /// Reloads of the pack.
     pub reloads: Family<ResultLabel, Counter>,
+    /// How often the pack was there and could not be read.
+    pub pack_failures: Counter,
 }
 
 /// From 100 us to 100 s.
@@ -126,6 +128,7 @@ impl Default for Metrics {
             module_failures: Counter::default(),
             passed_after_failure: Counter::default(),
             reloads: Family::default(),
+            pack_failures: Counter::default(),
         };
         metrics.registered()
     }
@@ -164,6 +167,8 @@ impl Metrics {
         let used_once = "1 for each rule of which nearly all recent groups or tuples were used once";
         registry.register("used_once", used_once, self.used_once.clone());
         registry.register("reloads", "Reloads of the pack", self.reloads.clone());
+        let unreadable = "Looks at the pack, one in two seconds, that found it there and could not read it";
+        registry.register("pack_failures", unreadable, self.pack_failures.clone());
         self
     }
 

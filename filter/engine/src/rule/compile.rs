@@ -4,8 +4,7 @@
 //! the pack, or every refusal there is, each with file, line and column. The order of the pack's rules is that of the
 //! built-in rules as given, then that of the own rules' labels.
 //! A rule that is switched off is read and checked all the same, but is not in the pack. An own rule takes the place of
-//! a built-in one of the same id if that id is switched off.
-//! Not here: files and directories, the bytes of a pack.
+//! a built-in one of the same id. Not here: files and directories, the bytes of a pack.
 
 mod fields;
 #[cfg(test)]
@@ -23,11 +22,33 @@ use super::settings_file::{self, RuleSettings, SettingsFile};
 use super::toml_source::{Source, Text};
 use super::{
     AlertTexts, Comparison, Entity, FieldRef, MAX_NESTING, MAX_RULES, NewTerms, Pack, Predicate, Rule, Suppression,
-    Template, TemplatePart, Test, kql, threat,
+    Template, TemplatePart, Test, kql, threat, warnings,
 };
 
 /// A file: the label that messages call it by, and its text.
 pub type File<'a> = (&'a str, &'a str);
+
+/// A pack, and what its author should know of it.
+#[derive(Debug)]
+pub struct Compiled {
+    /// The pack.
+    pub pack: Pack,
+    /// What compiles but is probably not meant.
+    pub warnings: Vec<Diagnostic>,
+    /// The built-in rules whose place an own rule takes.
+    pub replaced: Vec<Replaced>,
+}
+
+/// A built-in rule whose place an own rule takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replaced {
+    /// The id of both.
+    pub id: String,
+    /// The name of the built-in rule.
+    pub builtin_name: String,
+    /// The file of the own rule, as the caller labelled it.
+    pub own_file: String,
+}
 
 /// Compiles the built-in rules alone, with default settings.
 ///
@@ -42,6 +63,18 @@ pub fn builtin(files: &[File<'_>]) -> Result<Pack, Vec<Diagnostic>> {
 /// # Errors
 /// Every refusal, those of the settings first, then those of each rule's file.
 pub fn compile(settings: Option<File<'_>>, builtin: &[File<'_>], own: &[File<'_>]) -> Result<Pack, Vec<Diagnostic>> {
+    compile_with_warnings(settings, builtin, own).map(|compiled| compiled.pack)
+}
+
+/// Compiles like [`compile`], and says what the author should know besides.
+///
+/// # Errors
+/// Those of [`compile`].
+pub fn compile_with_warnings(
+    settings: Option<File<'_>>,
+    builtin: &[File<'_>],
+    own: &[File<'_>],
+) -> Result<Compiled, Vec<Diagnostic>> {
     let (label, text) = settings.unwrap_or(("firstseen.toml", ""));
     let settings_source = Source::new(label, text);
     let settings = settings_file::read(&settings_source);
@@ -53,22 +86,35 @@ pub fn compile(settings: Option<File<'_>>, builtin: &[File<'_>], own: &[File<'_>
     let readings: Vec<Reading> = sources.iter().map(rule_file::read).collect();
 
     refuse_unknown_ids(&settings_source, &settings, &readings);
-    let replaced = resolve_same_ids(&sources, &readings, builtin.len(), &settings);
+    let replacements = resolve_same_ids(&sources, &readings, builtin.len());
 
     let mut fields = Fields::new(&settings);
     let mut rules = Vec::new();
     for (at, (source, reading)) in sources.iter().zip(&readings).enumerate() {
         let Some(file) = &reading.rule else { continue };
-        // What is switched off is the built-in rule, not the one that took its place.
-        let replaces = replaced.iter().any(|built_in| {
-            *built_in != at && readings[*built_in].rule.as_ref().is_some_and(|other| other.id.value == file.id.value)
-        });
+        let is_replaced = replacements.iter().any(|(builtin, _)| *builtin == at);
+        let replaces = replacements.iter().any(|(_, own)| *own == at);
         let operator = settings.rules.iter().find(|rule| rule.id == file.id.value);
-        let is_on = replaces || operator.is_none_or(|rule| rule.enabled);
+        if let Some(operator) = operator
+            && replaces
+            && !operator.enabled
+        {
+            settings_source.warn(
+                operator.offset,
+                format!(
+                    "enabled = false switches off the built-in rule {:?}, whose place {} takes, and that one stays on",
+                    operator.id,
+                    source.label()
+                ),
+                format!("remove enabled = false, or {} if no rule of this id is to run", source.label()),
+            );
+        }
+        // What is switched off is the built-in rule, not the one that took its place.
+        let is_on = !is_replaced && (replaces || operator.is_none_or(|rule| rule.enabled));
         let known_before = fields.len();
-        let operator = operator.filter(|_| !replaced.contains(&at));
-        let rule = lower(source, file, &settings_source, operator, &mut fields);
-        if !is_on || replaced.contains(&at) {
+        let operator = operator.filter(|_| !is_replaced);
+        let rule = lower(source, file, &settings_source, operator, &mut fields, is_on);
+        if !is_on {
             fields.truncate(known_before);
         } else {
             rules.extend(rule);
@@ -78,12 +124,26 @@ pub fn compile(settings: Option<File<'_>>, builtin: &[File<'_>], own: &[File<'_>
         }
     }
 
-    let refused: Vec<Diagnostic> =
-        core::iter::once(settings_source).chain(sources).flat_map(Source::into_refused).collect();
+    let replaced = replacements.iter().filter_map(|(builtin, own)| {
+        let replaced = readings.get(*builtin)?.rule.as_ref()?;
+        Some(Replaced {
+            id: replaced.id.value.clone(),
+            builtin_name: replaced.name.clone(),
+            own_file: String::from(sources.get(*own)?.label()),
+        })
+    });
+    let replaced = replaced.collect();
+    let (mut refused, mut warnings) = (Vec::new(), Vec::new());
+    for source in core::iter::once(settings_source).chain(sources) {
+        let (refused_here, warned_here) = source.into_diagnostics();
+        refused.extend(refused_here);
+        warnings.extend(warned_here);
+    }
     if !refused.is_empty() {
         return Err(refused);
     }
-    Ok(Pack { settings: settings.settings, fields: fields.into_names(), rules })
+    let pack = Pack { settings: settings.settings, fields: fields.into_names(), rules };
+    Ok(Compiled { pack, warnings, replaced })
 }
 
 /// Refuses settings for rules that do not exist.
@@ -106,52 +166,44 @@ fn refuse_unknown_ids(source: &Source<'_>, settings: &SettingsFile, readings: &[
     }
 }
 
-/// Refuses rules of the same id; returns the built-in rules that an own one takes the place of.
-fn resolve_same_ids(
-    sources: &[Source<'_>],
-    readings: &[Reading],
-    builtins: usize,
-    settings: &SettingsFile,
-) -> Vec<usize> {
-    let mut replaced = Vec::new();
+/// Refuses rules of the same id; returns the built-in rules whose place an own one takes, each with that one.
+fn resolve_same_ids(sources: &[Source<'_>], readings: &[Reading], builtins: usize) -> Vec<(usize, usize)> {
+    let mut replacements = Vec::new();
     for (at, reading) in readings.iter().enumerate() {
         let Some(id) = &reading.id else { continue };
         let is_same = |other: &Reading| other.id.as_ref().is_some_and(|other| other.value == id.value);
         // The latest before it: an own rule, if there is one, stands for the built-in rule that it replaced.
         let Some(before) = readings[..at].iter().rposition(is_same) else { continue };
-        let is_off = settings.unread || settings.rules.iter().any(|rule| rule.id == id.value && !rule.enabled);
-        match (before < builtins && at >= builtins, is_off) {
-            (true, true) => replaced.push(before),
-            (true, false) => sources[at].refuse(
-                id.span.start,
-                format!("rule_id {:?} is that of a built-in rule ({})", id.value, sources[before].label()),
-                format!(
-                    "give it another id, or write enabled = false under [rules.{:?}] in firstseen.toml to put it in \
-                     the built-in rule's place",
-                    id.value
-                ),
-            ),
-            (false, _) => sources[at].refuse(
+        if before < builtins && at >= builtins {
+            replacements.push((before, at));
+        } else {
+            sources[at].refuse(
                 id.span.start,
                 format!("rule_id {:?} is that of {} as well", id.value, sources[before].label()),
                 "give each rule an id of its own",
-            ),
+            );
         }
     }
-    replaced
+    replacements
 }
 
-/// Turns names into references and texts into predicates and templates. What is refused is noted in the sources.
+/// Turns names into references and texts into predicates and templates. What is refused is noted in the sources, and for a
+/// rule that will run also what it is warned of.
 fn lower(
     source: &Source<'_>,
     file: &RuleFile,
     settings_source: &Source<'_>,
     operator: Option<&RuleSettings>,
     fields: &mut Fields,
+    is_on: bool,
 ) -> Option<Rule> {
     let query = parse_query(source, "the query", &file.query, fields);
+    if is_on {
+        warn(source, file, query.as_ref(), fields);
+    }
+    let query = query.map(|(query, _)| query);
     let ignore_case = query.as_ref().and_then(|query| ignored_cases(source, file, query, fields));
-    let mut query = with_exceptions(settings_source, query, operator, fields);
+    let mut query = with_exceptions(settings_source, query, operator, fields, is_on);
     if let (Some(query), Some(ignore_case)) = (&mut query, &ignore_case) {
         set_ignore_case(query, ignore_case);
     }
@@ -214,11 +266,27 @@ fn lower(
             details: details?,
             threat: threat::to_json(&file.threat),
         },
+        building_block: file.building_block,
     })
 }
 
-fn parse_query(source: &Source<'_>, what: &str, text: &Text, fields: &mut Fields) -> Option<Predicate> {
-    kql::parse(&text.value, &mut |name| fields.reference(name))
+/// Warns of what compiles but is probably not meant.
+fn warn(source: &Source<'_>, file: &RuleFile, query: Option<&(Predicate, Vec<usize>)>, fields: &Fields) {
+    if let Some((predicate, offsets)) = query {
+        let query = warnings::Query { text: &file.query, predicate, offsets, names: fields.names() };
+        warnings::warn_of_forgeable_nots(source, &query);
+    }
+    if let Some(new_terms) = &file.new_terms {
+        warnings::warn_of_per_request_fields(source, "new_terms", &new_terms.fields);
+    }
+    if let Some(suppression) = &file.suppression {
+        warnings::warn_of_per_request_fields(source, "group_by", &suppression.group_by);
+    }
+}
+
+/// The query, and the byte of its text at which each of its comparisons names the field.
+fn parse_query(source: &Source<'_>, what: &str, text: &Text, fields: &mut Fields) -> Option<(Predicate, Vec<usize>)> {
+    kql::parse_with_offsets(&text.value, &mut |name| fields.reference(name))
         .map_err(|error| source.refuse_mismatch(source.inside(text, error.offset), what, error.mismatch))
         .ok()
 }
@@ -229,10 +297,15 @@ fn with_exceptions(
     query: Option<Predicate>,
     operator: Option<&RuleSettings>,
     fields: &mut Fields,
+    is_on: bool,
 ) -> Option<Predicate> {
     let mut refusals = Vec::new();
     for text in operator.map_or(&[][..], |rule| &rule.exceptions) {
-        let Some(exception) = parse_query(source, "the exception", text, fields) else { continue };
+        let Some((exception, offsets)) = parse_query(source, "the exception", text, fields) else { continue };
+        if is_on {
+            let query = warnings::Query { text, predicate: &exception, offsets: &offsets, names: fields.names() };
+            warnings::warn_of_forgeable_exception(source, &query);
+        }
         if exception == Predicate::All(Vec::new()) {
             source.refuse(
                 text.span.start,

@@ -60,11 +60,23 @@ impl core::error::Error for Error {}
 
 /// Compiles a query. `fields` turns a field's name into its reference, or says which name it expected.
 pub fn parse(text: &str, fields: &mut dyn FnMut(&str) -> Result<FieldRef, Mismatch>) -> Result<Predicate, Error> {
-    let mut parser = Parser { lexer: Lexer::new(text), next: Token { offset: 0, kind: TokenKind::End }, fields };
-    parser.query().map_err(|misread| {
-        let (line, column) = line_and_column(text, misread.offset);
-        Error { offset: misread.offset, line, column, mismatch: misread.mismatch }
-    })
+    parse_with_offsets(text, fields).map(|(predicate, _)| predicate)
+}
+
+/// Compiles a query, and returns for each of its comparisons, in the predicate's order, the byte at which the text names the field.
+pub(crate) fn parse_with_offsets(
+    text: &str,
+    fields: &mut dyn FnMut(&str) -> Result<FieldRef, Mismatch>,
+) -> Result<(Predicate, Vec<usize>), Error> {
+    let next = Token { offset: 0, kind: TokenKind::End };
+    let mut parser = Parser { lexer: Lexer::new(text), next, fields, offsets: Vec::new() };
+    match parser.query() {
+        Ok(predicate) => Ok((predicate, parser.offsets)),
+        Err(misread) => {
+            let (line, column) = line_and_column(text, misread.offset);
+            Err(Error { offset: misread.offset, line, column, mismatch: misread.mismatch })
+        }
+    }
 }
 
 /// A [`Mismatch`] and the byte it begins at.
@@ -89,6 +101,8 @@ struct Part {
 #[derive(Clone, Copy)]
 struct Field {
     reference: FieldRef,
+    /// The byte at which the query names it.
+    offset: usize,
     holds_addresses: bool,
 }
 
@@ -97,6 +111,8 @@ struct Parser<'t, 'f> {
     /// The token that comes next; it is not yet taken.
     next: Token,
     fields: &'f mut dyn FnMut(&str) -> Result<FieldRef, Mismatch>,
+    /// Where the field of each comparison so far stands.
+    offsets: Vec<usize>,
 }
 
 impl Parser<'_, '_> {
@@ -181,6 +197,7 @@ impl Parser<'_, '_> {
             let predicate = match within {
                 Some(field) => {
                     let (offset, value) = self.value()?;
+                    self.offsets.push(field.offset);
                     comparison(field, value_test(field, offset, value)?)
                 }
                 None => return self.comparison(depth),
@@ -222,6 +239,7 @@ impl Parser<'_, '_> {
         match (operator, &self.next.kind) {
             (Some(operator), _) => {
                 let (offset, value) = self.value()?;
+                self.offsets.push(field.offset);
                 Ok(Part { predicate: comparison(field, range_test(field, operator, offset, value)?), nesting: 0 })
             }
             (None, TokenKind::OpenBrace) => Err(self.unexpected("a value, as nested queries are not supported")),
@@ -246,7 +264,7 @@ impl Parser<'_, '_> {
             }
             Misread { offset, mismatch }
         })?;
-        Ok(Field { reference, holds_addresses: name == "ip" || name.ends_with(".ip") })
+        Ok(Field { reference, offset, holds_addresses: name == "ip" || name.ends_with(".ip") })
     }
 
     fn value(&mut self) -> Result<(usize, Literal), Misread> {

@@ -40,7 +40,7 @@ use crate::event::{fields, json};
 const LABEL: &[u8; 16] = b"firstseen-pack\0\0";
 
 /// The version of the format that this code writes, and the only one that it reads.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// The length of the header, in bytes.
 const HEADER: usize = 40;

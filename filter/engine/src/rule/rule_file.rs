@@ -2,8 +2,9 @@
 //!
 //! In: one file. Out: a [`RuleFile`], in which queries, templates and fields are still text with their places; or the
 //! refusals. Types `query` and `new_terms`, language `kuery`.
-//! Keys that only document a rule or schedule a search are accepted and not kept. Keys that would change what the rule
-//! detects, and that have no meaning here, are refused. Not here: the meaning of a field's name, KQL, the settings.
+//! Each key of Elastic's schema is in one of four lists: read, not kept because it only documents a rule or schedules a
+//! search, warned of because a search would obey it and a stream cannot, or refused because ignoring it would change what
+//! the rule detects. Every other key is refused as unknown. Not here: the meaning of a field's name, KQL, the settings.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -35,6 +36,8 @@ pub(crate) struct RuleFile {
     pub(crate) details: Vec<(String, Text)>,
     /// Type and attributes, each with its field.
     pub(crate) entities: Vec<(String, Vec<(String, Text)>)>,
+    /// Whether the file says `building_block_type = "default"`.
+    pub(crate) building_block: bool,
 }
 
 /// `[rule.new_terms]`.
@@ -53,7 +56,8 @@ pub(crate) struct SuppressionTable {
 }
 
 /// The keys of `[rule]` that are read.
-const READ: [&str; 12] = [
+const READ: [&str; 13] = [
+    "building_block_type",
     "rule_id",
     "name",
     "version",
@@ -68,22 +72,17 @@ const READ: [&str; 12] = [
     "enabled",
 ];
 
-/// The keys of `[rule]` that document the rule, or schedule and place a search. `building_block_type` is one of them:
-/// Elastic raises the same alerts with it, and only hides them in its default view.
-const NOT_KEPT: [&str; 32] = [
-    "actions",
+/// The keys of `[rule]` that document the rule, say where Elastic keeps it and its alerts, or say when a search runs and
+/// which times it covers: a stream evaluates every event once, when it comes.
+const NOT_KEPT: [&str; 25] = [
     "author",
-    "building_block_type",
-    "data_view_id",
     "description",
     "false_positives",
     "from",
     "immutable",
-    "index",
     "interval",
     "investigation_fields",
     "license",
-    "max_signals",
     "meta",
     "namespace",
     "note",
@@ -91,7 +90,6 @@ const NOT_KEPT: [&str; 32] = [
     "references",
     "related_integrations",
     "required_fields",
-    "response_actions",
     "revision",
     "setup",
     "tags",
@@ -99,11 +97,27 @@ const NOT_KEPT: [&str; 32] = [
     "timeline_id",
     "timeline_title",
     "timestamp_field",
-    "timestamp_override",
     "timestamp_override_fallback_disabled",
     "tiebreaker_field",
     "to",
 ];
+
+/// The keys of `[rule]` that are accepted and not applied, although a search would obey them: what to know of each. They
+/// are warned of unless they are empty. Those of [`NOT_APPLIED_IF`] have conditions of their own.
+const NOT_APPLIED: [(&str, &str); 3] = [
+    ("actions", "send alerts on with the log pipeline, and remove the key"),
+    (
+        "data_view_id",
+        "every CloudTrail event of the pipeline is evaluated: write what else narrows them into the query",
+    ),
+    ("response_actions", "react to alerts behind the log pipeline, and remove the key"),
+];
+
+/// Like [`NOT_APPLIED`], but warned of only where a search with the value would find something else.
+const NOT_APPLIED_IF: [&str; 3] = ["index", "max_signals", "timestamp_override"];
+
+/// `max_signals` of a rule that does not set it.
+const DEFAULT_MAX_SIGNALS: u64 = 100;
 
 /// The keys of `[rule]` that would change its alerts, and what to write instead. Refused unless they are empty.
 const NOT_SUPPORTED: [(&str, &str); 5] = [
@@ -170,6 +184,8 @@ impl RuleReader<'_> {
         let new_terms = self.new_terms(kind);
         let suppression = rule.section("alert_suppression").and_then(|section| self.suppression(&section));
         let threat = rule.sections("threat").iter().filter_map(threat).collect();
+        let building_block = rule.one_of("building_block_type", &[("default", true), ("", false)]).unwrap_or(false);
+        self.warn_of_keys_not_applied();
         let firstseen = own.map(|own| self.firstseen(&own)).unwrap_or_default();
         Some(RuleFile {
             id: id?,
@@ -186,14 +202,52 @@ impl RuleReader<'_> {
             description: firstseen.description,
             details: firstseen.details,
             entities: firstseen.entities,
+            building_block,
         })
+    }
+
+    /// Warns of keys that a search would obey and a stream does not.
+    fn warn_of_keys_not_applied(&self) {
+        let rule = &self.rule;
+        for (key, to_know) in NOT_APPLIED {
+            if !rule.is_empty(key) {
+                rule.warn(key, format!("{key} is not applied"), to_know);
+            }
+        }
+        if rule.integer("max_signals", 1..=u64::from(u32::MAX)).is_some_and(|most| most != DEFAULT_MAX_SIGNALS) {
+            rule.warn(
+                "max_signals",
+                "max_signals is not applied",
+                "every event that matches alerts: group alerts with [rule.alert_suppression] if there are too many",
+            );
+        }
+        if let Some(time) = rule.text("timestamp_override")
+            && !["", "@timestamp", "event.ingested"].contains(&time.value.as_str())
+        {
+            rule.warn(
+                "timestamp_override",
+                format!("timestamp_override = {:?} is not applied", time.value),
+                "windows and durations are measured in event time (@timestamp); remove the key",
+            );
+        }
+        let index = rule.texts("index").unwrap_or_default();
+        if !index.is_empty() && !index.iter().any(|pattern| may_hold_cloudtrail(&pattern.value)) {
+            rule.warn(
+                "index",
+                "index names no index that CloudTrail events are kept in, so a search with this rule would find none",
+                "every CloudTrail event of the pipeline is evaluated all the same: name event.provider or event.action in \
+                 the query, or remove the rule",
+            );
+        }
     }
 
     /// Refuses keys that are unknown, and those whose meaning a rule here cannot have.
     fn refuse_other_keys(&self) {
         let rule = &self.rule;
         let not_supported = NOT_SUPPORTED.iter().map(|(key, _)| *key);
-        rule.refuse_unknown(&READ.iter().chain(&NOT_KEPT).copied().chain(not_supported).collect::<Vec<_>>());
+        let not_applied = NOT_APPLIED.iter().map(|(key, _)| *key).chain(NOT_APPLIED_IF);
+        let known = READ.iter().chain(&NOT_KEPT).copied().chain(not_supported).chain(not_applied);
+        rule.refuse_unknown(&known.collect::<Vec<_>>());
         for (key, instead) in NOT_SUPPORTED {
             if !rule.is_empty(key) {
                 rule.refuse(key, format!("{key} is not supported"), instead);
@@ -390,6 +444,19 @@ impl Kind {
             _ => None,
         }
     }
+}
+
+/// Whether an index of this pattern may hold CloudTrail events. The names of data streams (`logs-DATASET-NAMESPACE`) and of
+/// Beats say what they hold; of any other name, only its owner knows.
+fn may_hold_cloudtrail(pattern: &str) -> bool {
+    const STREAM: &str = "logs-aws.cloudtrail-";
+    // A leading `-` leaves indices out; a leading `.` is that of Elastic's own.
+    const OTHERS: [&str; 9] =
+        ["-", ".", "logs-", "metrics-", "apm-", "endgame-", "auditbeat-", "packetbeat-", "winlogbeat-"];
+    // In front of a colon stands the name of another cluster.
+    let pattern = pattern.rsplit(':').next().unwrap_or(pattern);
+    let fixed = pattern.split('*').next().unwrap_or(pattern);
+    STREAM.starts_with(fixed) || fixed.starts_with(STREAM) || !OTHERS.iter().any(|other| fixed.starts_with(other))
 }
 
 /// A template's text; there must be some if the key is there.

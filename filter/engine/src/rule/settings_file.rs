@@ -16,8 +16,6 @@ use crate::event::fields;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SettingsFile {
     pub(crate) settings: Settings,
-    /// Whether the file is no TOML: then it is not known what it sets.
-    pub(crate) unread: bool,
     /// Whether `dialect` could not be read: then it is not known which fields are known.
     pub(crate) dialect_unread: bool,
     pub(crate) rules: Vec<RuleSettings>,
@@ -59,7 +57,7 @@ UserIdentityType UserIdentityUserId UserIdentityUserName VpcEndpointId";
 /// Reads the settings. What is refused is noted in the source; the rest is as written.
 pub(crate) fn read(source: &Source<'_>) -> SettingsFile {
     let Some(table) = source.parse() else {
-        return SettingsFile { unread: true, dialect_unread: true, ..SettingsFile::default() };
+        return SettingsFile { dialect_unread: true, ..SettingsFile::default() };
     };
     let file = Section::root(source, &table);
     file.refuse_unknown(&[
@@ -121,7 +119,6 @@ pub(crate) fn read(source: &Source<'_>) -> SettingsFile {
     }
     SettingsFile {
         settings,
-        unread: false,
         dialect_unread: file.has("dialect") && dialect.is_none(),
         rules: file.section("rules").map(|rules| read_rules(source, &rules)).unwrap_or_default(),
     }

@@ -16,11 +16,12 @@ use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::{Diagnostic, Mismatch, line_and_column, listed, nearest};
 
-/// One file, and what has been refused in it so far.
+/// One file, and what has been refused and warned of in it so far.
 pub(crate) struct Source<'a> {
     label: &'a str,
     text: &'a str,
     refused: RefCell<Vec<Diagnostic>>,
+    warned: RefCell<Vec<Diagnostic>>,
 }
 
 /// A string value and where it stands.
@@ -33,7 +34,7 @@ pub(crate) struct Text {
 
 impl<'a> Source<'a> {
     pub(crate) fn new(label: &'a str, text: &'a str) -> Source<'a> {
-        Source { label, text, refused: RefCell::new(Vec::new()) }
+        Source { label, text, refused: RefCell::default(), warned: RefCell::default() }
     }
 
     pub(crate) fn label(&self) -> &'a str {
@@ -61,14 +62,17 @@ impl<'a> Source<'a> {
 
     /// Notes a refusal at the byte `offset`.
     pub(crate) fn refuse(&self, offset: usize, wrong: impl Into<String>, right: impl Into<String>) {
+        self.refused.borrow_mut().push(self.diagnostic(offset, wrong.into(), right.into()));
+    }
+
+    /// Notes at the byte `offset` what compiles but is probably not meant.
+    pub(crate) fn warn(&self, offset: usize, wrong: impl Into<String>, right: impl Into<String>) {
+        self.warned.borrow_mut().push(self.diagnostic(offset, wrong.into(), right.into()));
+    }
+
+    fn diagnostic(&self, offset: usize, wrong: String, right: String) -> Diagnostic {
         let (line, column) = line_and_column(self.text, offset);
-        self.refused.borrow_mut().push(Diagnostic {
-            file: self.label.to_owned(),
-            line,
-            column,
-            wrong: wrong.into(),
-            right: right.into(),
-        });
+        Diagnostic { file: self.label.to_owned(), line, column, wrong, right }
     }
 
     /// Notes that `what` has something else than it should have.
@@ -82,11 +86,13 @@ impl<'a> Source<'a> {
         self.refused.borrow().len()
     }
 
-    /// The refusals in the order of their places.
-    pub(crate) fn into_refused(self) -> Vec<Diagnostic> {
-        let mut refused = self.refused.into_inner();
-        refused.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
-        refused
+    /// The refusals and the warnings, each in the order of their places.
+    pub(crate) fn into_diagnostics(self) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
+        let in_order = |mut diagnostics: Vec<Diagnostic>| {
+            diagnostics.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
+            diagnostics
+        };
+        (in_order(self.refused.into_inner()), in_order(self.warned.into_inner()))
     }
 
     /// Where in the file the byte `offset` of a string's value was written.
@@ -332,6 +338,11 @@ impl<'a> Section<'a> {
     /// Refuses something about a key of this section.
     pub(crate) fn refuse(&self, key: &str, wrong: impl Into<String>, right: impl Into<String>) {
         self.source.refuse(self.offset_of(key), wrong, right);
+    }
+
+    /// Warns of a key of this section.
+    pub(crate) fn warn(&self, key: &str, wrong: impl Into<String>, right: impl Into<String>) {
+        self.source.warn(self.offset_of(key), wrong, right);
     }
 
     fn wrong_type(&self, key: &str, value: &Spanned<DeValue<'_>>, expected: &str) {

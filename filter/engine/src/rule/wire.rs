@@ -152,7 +152,7 @@ numbers!(u8, u16, u32, u64);
 structures! {
     Pack { settings, fields, rules }
     Settings { event_root, dialect, as_organization_key, output_key, capacity, warming, sync, max_clock_skew_ms }
-    Rule { id, name, version, severity, risk_score, query, new_terms, suppression, alert }
+    Rule { id, name, version, severity, risk_score, query, new_terms, suppression, alert, building_block }
     NewTerms { fields, window_ms, window }
     Suppression { group_by, duration_ms, missing }
     AlertTexts { title, description, entities, details, threat }

@@ -70,6 +70,11 @@ impl Fields {
         self.names.truncate(len);
     }
 
+    /// The names that references point at.
+    pub(super) fn names(&self) -> &[String] {
+        &self.names
+    }
+
     pub(super) fn into_names(self) -> Vec<String> {
         self.names
     }

@@ -745,36 +745,160 @@ fn own_rules_follow_the_built_in_ones_by_the_files_names() {
 
 #[test]
 fn an_id_belongs_to_one_rule() {
-    let own = RULE.replace("\"own\"", &format!("{:?}", IDS[1]));
-    assert_eq!(
-        refusals("", &BUILTIN, &[("own.toml", &own)]),
-        [format!(
-            "own.toml:2:11: rule_id {id:?} is that of a built-in rule (2-first-get-caller-identity.toml); give it \
-             another id, or write enabled = false under [rules.{id:?}] in firstseen.toml to put it in the built-in \
-             rule's place",
-            id = IDS[1]
-        )]
-    );
     assert_eq!(
         refusals("", &[], &[("b.toml", RULE), ("a.toml", RULE)]),
         ["b.toml:2:11: rule_id \"own\" is that of a.toml as well; give each rule an id of its own"]
     );
+    let own = RULE.replace("\"own\"", &format!("{:?}", IDS[2]));
+    assert_eq!(
+        refusals("", &BUILTIN, &[("a.toml", &own), ("b.toml", &own)]),
+        [format!("b.toml:2:11: rule_id {:?} is that of a.toml as well; give each rule an id of its own", IDS[2])]
+    );
+}
 
-    // With the built-in one switched off, the own one takes its place, exceptions and window included.
-    let off = format!("[rules.{:?}]\nenabled = false\nhistory_window = \"3d\"\nexceptions = ['user.name: x']", IDS[1]);
-    let pack = compiled(&off, &[("own.toml", &own)]);
-    assert_eq!(pack.rules.len(), 3);
-    assert_eq!((pack.rules[2].id.as_str(), pack.rules[2].name.as_str()), (IDS[1], "Own"));
+#[test]
+fn an_own_rule_takes_the_place_of_the_built_in_one_of_its_id() {
+    let own = RULE.replace("\"own\"", &format!("{:?}", IDS[1]));
+    let own = [("own.toml", own.as_str())];
+    let taken = |settings: &str| compile_with_warnings(Some(("firstseen.toml", settings)), &BUILTIN, &own).unwrap();
+    let compiled = taken("");
+    let ids: Vec<&str> = compiled.pack.rules.iter().map(|rule| rule.id.as_str()).collect();
+    assert_eq!((ids, compiled.pack.rules[2].name.as_str()), (vec![IDS[0], IDS[2], IDS[1]], "Own"));
+    assert_eq!(
+        compiled.replaced,
+        [Replaced {
+            id: IDS[1].into(),
+            builtin_name: "First GetCallerIdentity by an identity that is not an assumed role".into(),
+            own_file: "own.toml".into()
+        }]
+    );
+    assert_eq!(compiled.warnings, []);
+
+    // Exceptions and window are the own rule's.
+    let changed = format!("[rules.{:?}]\nhistory_window = \"3d\"\nexceptions = ['user.name: x']", IDS[1]);
+    let pack = taken(&changed).pack;
     assert_eq!(shown(&pack, &pack.rules[2].query), "&(event.action = DeleteTrail, !user.name = x)");
     assert_eq!(pack.rules[2].new_terms.as_ref().unwrap().window, "3d");
+
+    // What is switched off is the built-in rule, which does not run anyway; that the own one stays on is said.
+    let off = taken(&format!("[rules.{:?}]\nenabled = false", IDS[1]));
+    assert_eq!(off.pack.rules[2].name, "Own");
+    let said: Vec<String> = off.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        said,
+        [format!(
+            "firstseen.toml:1:8: enabled = false switches off the built-in rule {:?}, whose place own.toml takes, and that \
+             one stays on; remove enabled = false, or own.toml if no rule of this id is to run",
+            IDS[1]
+        )]
+    );
+
     // The window is meant for the own rule, though the built-in one has none.
     let own = RULE.replace("\"own\"", &format!("{:?}", IDS[2]));
-    let off = format!("[rules.{:?}]\nenabled = false\nhistory_window = \"3d\"", IDS[2]);
-    assert_eq!(compiled(&off, &[("own.toml", &own)]).rules[2].name, "Own");
+    let settings = format!("[rules.{:?}]\nhistory_window = \"3d\"", IDS[2]);
+    assert_eq!(super::tests::compiled(&settings, &[("own.toml", &own)]).rules[2].name, "Own");
+}
 
+/// The warnings as they reach people.
+fn warnings(settings: &str, own: &[File<'_>]) -> Vec<String> {
+    let compiled = compile_with_warnings(Some(("firstseen.toml", settings)), &BUILTIN, own).unwrap();
+    compiled.warnings.iter().map(ToString::to_string).collect()
+}
+
+const BETTER: &str = "; bind it to an identity and a network, such as `aws.cloudtrail.user_identity.arn: \
+                      \"arn:aws:iam::111122223333:user/ci\" and source.ip: \"192.0.2.0/24\"`";
+
+#[test]
+fn an_exception_that_a_thief_can_meet_is_warned_of_with_its_place() {
+    const WHO: &str = "so whoever has stolen credentials can stay silent";
+    assert_eq!(warnings("", &[]), [""; 0], "the built-in rules");
+    let settings = "[rules.own]\nexceptions = [\n  'user.name: ci and source.ip: \"192.0.2.0/24\"',\n  \
+                    'cloud.account.id: \"111122223333\" and user_agent.original: *terraform*',\n]";
     assert_eq!(
-        refusals(&off, &BUILTIN, &[("a.toml", &own), ("b.toml", &own)]),
-        [format!("b.toml:2:11: rule_id {:?} is that of a.toml as well; give each rule an id of its own", IDS[2])]
+        warnings(settings, &[("own.toml", RULE)]),
+        [format!(
+            "firstseen.toml:4:41: the exception rests on user_agent.original: the caller's program writes it, {WHO}{BETTER}"
+        )]
+    );
+    let query = "event.action: \"DeleteTrail\"\n  and not tls.client.server_name: (\"a\" or \"b\")";
+    let rule = RULE.replace("event.action: \"DeleteTrail\"", query);
+    assert_eq!(
+        warnings("", &[("own.toml", &rule)]),
+        [format!(
+            "own.toml:10:11: the query's `not` rests on tls.client.server_name: the caller's program chooses it, {WHO}{BETTER}"
+        )]
+    );
+    // A rule that does not run is not warned of.
+    assert_eq!(warnings(&format!("{settings}\nenabled = false"), &[("own.toml", &rule)]), [""; 0]);
+}
+
+#[test]
+fn a_field_that_is_another_in_each_event_is_warned_of_with_its_place() {
+    let rule = RULE.replace("\"cloud.account.id\"", "\"event.id\"")
+        + "[rule.alert_suppression]\ngroup_by = [\"user.name\", \"aws.cloudtrail.request_id\", \"@timestamp\"]\n\
+           duration = { value = 1, unit = \"d\" }\n";
+    let to_do = "leave it out, and name it under [firstseen.details] if alerts are to show it";
+    let makes = "which makes nearly every event new";
+    assert_eq!(
+        warnings("", &[("own.toml", &rule)]),
+        [
+            format!(
+                "own.toml:13:23: new_terms names event.id, {makes}: AWS gives each event an id of its own; {to_do}"
+            ),
+            format!(
+                "own.toml:18:26: group_by names aws.cloudtrail.request_id, {makes}: AWS gives each request an id of its \
+                 own; {to_do}"
+            ),
+            format!("own.toml:18:55: group_by names @timestamp, {makes}: it is the time of the event; {to_do}"),
+        ]
+    );
+}
+
+#[test]
+fn keys_that_a_stream_does_not_obey_are_warned_of() {
+    let with = |line: &str| {
+        let rule = RULE.replacen("[rule]\n", &format!("[rule]\n{line}\n"), 1);
+        warnings("", &[("own.toml", &rule)])
+    };
+    for (line, expected) in [
+        ("actions = [{ id = \"x\" }]", "actions is not applied; send alerts on"),
+        ("response_actions = [{ id = \"x\" }]", "response_actions is not applied; react"),
+        ("data_view_id = \"x\"", "data_view_id is not applied; every CloudTrail event"),
+        ("max_signals = 10", "max_signals is not applied; every event that matches"),
+        ("timestamp_override = \"event.start\"", "timestamp_override = \"event.start\" is not applied; windows"),
+        ("index = [\"logs-okta*\", \"winlogbeat-*\"]", "index names no index that CloudTrail events are kept in"),
+        ("index = [\"-logs-aws.cloudtrail-*\"]", "index names no index"),
+    ] {
+        let warnings = with(line);
+        assert!(warnings.len() == 1 && warnings[0].starts_with(&format!("own.toml:2:1: {expected}")), "{warnings:?}");
+    }
+    for line in [
+        "actions = []",
+        "data_view_id = \"\"",
+        "max_signals = 100",
+        "timestamp_override = \"event.ingested\"",
+        "index = []",
+        "index = [\"filebeat-*\", \"logs-aws.cloudtrail-*\"]",
+        "index = [\"logs-*\"]",
+        "index = [\"logs-okta*\", \"cloudtrail-of-us\"]",
+        "index = [\"west:logs-aws*\"]",
+        "index = [\"*\"]",
+    ] {
+        assert_eq!(with(line), [""; 0], "{line}");
+    }
+}
+
+#[test]
+fn a_building_block_stays_one() {
+    let block = RULE.replacen("[rule]\n", "[rule]\nbuilding_block_type = \"default\"\n", 1);
+    let pack = compiled("", &[("own.toml", &block)]);
+    let blocks: Vec<bool> = pack.rules.iter().map(|rule| rule.building_block).collect();
+    assert_eq!(blocks, [false, false, false, true]);
+    assert_eq!(pack::decode(&pack::encode(&pack)), Ok(pack));
+    let other = block.replace("\"default\"", "\"other\"");
+    assert_eq!(
+        refusals_of_rule(&other),
+        ["own.toml:2:23: building_block_type is \"other\"; expected \"default\" or \"\""]
     );
 }
 

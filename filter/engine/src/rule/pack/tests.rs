@@ -32,6 +32,7 @@ fn full() -> Pack {
         new_terms: None,
         suppression: None,
         alert: AlertTexts { title: None, description: None, entities: vec![], details: vec![], threat: String::new() },
+        building_block: id == "second",
     };
     let mut first = rule("first", query);
     first.new_terms =
@@ -64,7 +65,7 @@ fn the_header_stands_where_the_page_says() {
     let bytes = encode(&pack);
     let payload = b"\0\0\0\x09\0\0\0firstseen\x40\x42\x0f\0\0\0\xa0\xbb\x0d\0\0\0\0\0\0\0\0\0\0\0\0\0";
     assert_eq!(&bytes[..16], b"firstseen-pack\0\0");
-    assert_eq!(bytes[16..20], [2, 0, 0, 0]);
+    assert_eq!(bytes[16..20], [3, 0, 0, 0]);
     assert_eq!(bytes[20..24], [38, 0, 0, 0]);
     assert_eq!(bytes[24..40], 0x922e_a5e8_1a12_9d66_4967_8bc6_570a_24a3_u128.to_le_bytes());
     assert_eq!(&bytes[40..], payload);
@@ -88,8 +89,8 @@ fn each_part_of_the_header_is_checked_in_turn() {
     assert_eq!(refused(b""), told(Part::Label, "firstseen-pack", "nothing"));
     assert_eq!(refused(b"firstseen-pack"), told(Part::Label, "firstseen-pack", "something else"));
     assert_eq!(with(0, b'F'), told(Part::Label, "firstseen-pack", "something else"));
-    assert_eq!(with(16, 1), told(Part::Version, "2", "1"));
-    assert_eq!(with(19, 1), told(Part::Version, "2", "16777218"));
+    assert_eq!(with(16, 1), told(Part::Version, "3", "1"));
+    assert_eq!(with(19, 1), told(Part::Version, "3", "16777219"));
     assert_eq!(refused(&good[..19]), told(Part::Version, "a number", "the end"));
     assert_eq!(refused(&good[..23]), told(Part::Length, "a number", "the end"));
     let length = good.len() - 40;
