@@ -14,8 +14,9 @@ use crate::oracle::{read_epoch, read_time};
 /// The time that the engine reads out of an event with this value, as JSON, at its time's place.
 fn event_time(json: &str) -> Option<i64> {
     let record = format!(r#"{{"EventSource":"s","EventName":"n","TimeGenerated":{json}}}"#);
-    let identity = IdentityReader::new(&Settings::default()).read(record.as_bytes());
-    identity.expect("it is an event, whatever its time is").event_time
+    let identities = IdentityReader::new(&Settings::default()).read(record.as_bytes());
+    let [identity] = &identities[..] else { panic!("it is an event, whatever its time is") };
+    identity.event_time
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Logs as they come: from bytes to the JSON objects in them, for every command that reads any.
 //!
-//! In: files, pipes and request bodies. Out: records, and what is left out, with the reason and the place. One framing ([`framing`])
-//! serves both readers: [`records`] for files and pipes, of which little is held in memory, and [`body`] for bodies, which are in
-//! memory whole. The same bytes give the same records in both. Bounds: a record's length. Not here: what a record means.
+//! In: files, pipes and request bodies. Out: records, and what is left out, with the reason and the place.
+//! One framing ([`framing`]) serves both readers: [`records`] for files and pipes, of which little is held in
+//! memory, and [`body`] for bodies, which are in memory whole. The same bytes give the same records in both.
+//! Bounds: a record's length. Not here: what a record means.
 
 pub mod body;
 pub mod format;

@@ -1,10 +1,12 @@
 //! `firstseen baseline`: teaches the history from past logs, without alerting.
 //!
-//! In: files, in any order, of any time, also of what the live filter saw. Out: the directory's state file, replaced once
-//! all is learned; on standard output what was learned. Teaching the same again changes nothing. Bounds: the history is in
-//! memory whole, the files are not. A file that cannot be read is told, does not keep the others from being learned, and makes
-//! the exit code 2, and so do files without an event that can be learned from. Texts that are not JSON objects are left out and event times
-//! that cannot be read are counted, which makes it 1; then nothing counts as covered. Not here: what an event teaches, which is the engine's.
+//! In: files, in any order, of any time, also of what the live filter saw. Out: the directory's state file,
+//! replaced once all is learned; on standard output what was learned. Teaching the same again changes
+//! nothing. Bounds: the history is in memory whole, the files are not. A file that cannot be read is told,
+//! does not keep the others from being learned, and makes the exit code 2, and so do files without an event
+//! that can be learned from. Texts that are not JSON objects are left out and event times that cannot be read
+//! are counted, which makes it 1; then nothing counts as covered. Not here: what an event teaches, which is
+//! the engine's.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -212,8 +214,8 @@ impl Baseline {
         Ok(())
     }
 
-    /// Takes note of when the record's events were. Reading them takes longer than all the rest, so that is only done where a look
-    /// at the text does not show that nothing would come of it. The events, if they were read.
+    /// Takes note of when the record's events were. Reading them takes longer than all the rest, so that is only
+    /// done where a look at the text does not show that nothing would come of it. The events, if they were read.
     fn note_time(&mut self, record: &[u8]) -> Vec<Identity> {
         if let Some(time) = self.time_at_a_glance(record)
             && let Some((from, until)) = self.days.get(&day(time))

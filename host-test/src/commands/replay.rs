@@ -1,10 +1,11 @@
 //! `firstseen replay`: past logs in the order of their event times, to see what the rules would have said.
 //!
-//! In: files. Out: on standard output the alerts, each as a few lines, and a summary; with `--json` one object per alert.
-//! Bounds: all records are held in memory, for they must be sorted; `--max-memory` bounds them. A record without an event time
-//! comes right after the one before it. Texts that are not JSON objects are left out and event times that cannot be read are counted,
-//! with a warning, and make the exit code 1. What cannot be read or replayed is told, does not keep the rest from it, and makes the exit
-//! code 2; so does a replay without a record. Not here: the detections.
+//! In: files. Out: on standard output the alerts, each as a few lines, and a summary; with `--json` one
+//! object per alert. Bounds: all records are held in memory, for they must be sorted; `--max-memory` bounds
+//! them. A record without an event time comes right after the one before it. Texts that are not JSON objects
+//! are left out and event times that cannot be read are counted, with a warning, and make the exit code 1.
+//! What cannot be read or replayed is told, does not keep the rest from it, and makes the exit code 2; so
+//! does a replay without a record. Not here: the detections.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;

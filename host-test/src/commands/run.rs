@@ -1,9 +1,10 @@
 //! `firstseen run`: records in, records out, exactly what the pipeline would get.
 //!
-//! In: files or standard input. Out: on standard output, one record a line. Texts that are left out, and records that the
-//! module fails on, pass unchanged, with a warning, and a summary says how many there were. So does a file that is not JSON at all, whose
-//! bytes are copied. What is written so far is flushed before the program waits for more input. A file that cannot be read does
-//! not keep the next one from being read. Not here: order; records go through as they come, with the present as their arrival time.
+//! In: files or standard input. Out: on standard output, one record a line. Texts that are left out, and
+//! records that the module fails on, pass unchanged, with a warning, and a summary says how many there were.
+//! So does a file that is not JSON at all, whose bytes are copied. What is written so far is flushed before
+//! the program waits for more input. A file that cannot be read does not keep the next one from being read.
+//! Not here: order; records go through as they come, with the present as their arrival time.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, Read, Write};
@@ -201,7 +202,8 @@ impl Pipe<'_> {
     }
 }
 
-/// A source before whose every read the output is flushed: nothing waits in it while the program waits for input.
+/// A source before whose every read the output is flushed: nothing waits in it while the program waits for
+/// input.
 struct FlushFirst {
     source: Box<dyn Read>,
     output: Output,

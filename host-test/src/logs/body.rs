@@ -1,12 +1,14 @@
 //! The records of a request's body: where they stand in it, and the body with some of them changed.
 //!
-//! In: a body that is in memory whole. Out: the records that may raise alerts, counts of all and of what is left out, and the body
-//! again, which keeps each byte that is not changed on purpose. Bounds: those of [`framing`]; memory for the candidates' places. Not
-//! here: what a record means, compression, and where one record ends and the next begins ([`framing`]), but for this:
+//! In: a body that is in memory whole. Out: the records that may raise alerts, counts of all and of what is
+//! left out, and the body again, which keeps each byte that is not changed on purpose. Bounds: those of
+//! [`framing`]; memory for the candidates' places. Not here: what a record means, compression, and where one
+//! record ends and the next begins ([`framing`]), but for this:
 //!
-//! Where each line begins and ends as an object does, as it does in nearly all bodies, the lines are the records: a line that no
-//! rule can match is not looked into any further. That loses no candidate, for behind such a line that was not whole, none of the next
-//! ones could continue it. It may hold several texts, though, so [`Extent::Line`] is asked about.
+//! Where each line begins and ends as an object does, as it does in nearly all bodies, the lines are the
+//! records: a line that no rule can match is not looked into any further. That loses no candidate, for behind
+//! such a line that was not whole, none of the next ones could continue it. It may hold several texts,
+//! though, so [`Extent::Line`] is asked about.
 //!
 //! [`framing`]: crate::logs::framing
 
@@ -22,10 +24,11 @@ use crate::native_search::NativeSearch;
 pub struct Batch {
     /// Where the records stand that may raise alerts, in their order.
     pub candidates: Vec<Range<usize>>,
-    /// How many records there are; a line of several, or a document, counts as one if no rule can match any of it.
+    /// How many records there are; a line of several, or a document, counts as one if no rule can match any
+    /// of it.
     pub records: u64,
-    /// How many texts are left out, by the number of the [`Reason`]; a line that no rule can match is only asked how it begins and
-    /// ends. Those that are too long are among the records.
+    /// How many texts are left out, by the number of the [`Reason`]; a line that no rule can match is only
+    /// asked how it begins and ends. Those that are too long are among the records.
     pub left_out: [u64; Reason::NAMES.len()],
     /// Whether records stand in an array.
     pub is_array: bool,
@@ -60,13 +63,14 @@ pub enum Extent {
 /// A record's place in the body, and what is to stand there.
 pub type Change = (Range<usize>, Vec<u8>);
 
-/// Finds the records of a body. Those that `is_candidate` accepts and that are no longer than `max_record` bytes are candidates.
+/// Finds the records of a body. Those that `is_candidate` accepts and that are no longer than `max_record`
+/// bytes are candidates.
 pub fn read(body: &[u8], max_record: usize, mut is_candidate: impl FnMut(NativeSearch<'_>, Extent) -> bool) -> Batch {
     read_lines(body, max_record, &mut is_candidate).unwrap_or_else(|| read_texts(body, max_record, is_candidate))
 }
 
-/// The same of a text whose lines all begin and end as objects do and, where they may be candidates, are one each; `None` for any
-/// other.
+/// The same of a text whose lines all begin and end as objects do and, where they may be candidates, are one
+/// each; `None` for any other.
 pub fn read_lines(
     text: &[u8],
     max_record: usize,
@@ -176,7 +180,8 @@ mod tests {
 
     use super::*;
 
-    /// The candidates' texts and the counts of records and of what is none; a record with an `x` is a candidate.
+    /// The candidates' texts and the counts of records and of what is none; a record with an `x` is a
+    /// candidate.
     fn found(body: &str) -> (Vec<&str>, u64, u64) {
         let batch = read(body.as_bytes(), 100, |record, _| record.bytes().contains(&b'x'));
         (batch.candidates.iter().map(|place| &body[place.clone()]).collect(), batch.records, batch.not_json())

@@ -1,7 +1,7 @@
 //! What bytes that are not JSON look like, so that a message can name it.
 //!
-//! In: the first bytes of a source. Out: a [`Format`], with what to do about it. Bounds: [`HEAD`] bytes are looked at. Not here: JSON that
-//! is damaged, which the framing tells line by line.
+//! In: the first bytes of a source. Out: a [`Format`], with what to do about it. Bounds: [`HEAD`] bytes are
+//! looked at. Not here: JSON that is damaged, which the framing tells line by line.
 
 use std::fmt;
 
@@ -49,7 +49,8 @@ const BEGINNINGS: [(&[u8], Format); 19] = [
 ];
 
 impl Format {
-    /// What no JSON begins like, by the first [`HEAD`] bytes; `None` for anything that may be JSON or lines of text.
+    /// What no JSON begins like, by the first [`HEAD`] bytes; `None` for anything that may be JSON or lines
+    /// of text.
     pub fn of_beginning(head: &[u8]) -> Option<Format> {
         let head = &head[..head.len().min(HEAD)];
         if let Some((_, format)) = BEGINNINGS.iter().find(|(beginning, _)| head.starts_with(beginning)) {

@@ -1,16 +1,17 @@
 //! Where one record ends and the next begins.
 //!
-//! In: bytes in a window that slides over a source, or that holds all of a body. Out: [`Piece`]s: JSON objects, and what is left out
-//! with the reason. Records may stand on lines, in arrays, in CloudTrail's documents (an object whose only key is `Records` or
-//! `records`), or one behind the other with or without separators (white space, comma, semicolon, pipe, NUL, RS); all of these
-//! may be mixed. Nothing is lost: every byte is in a piece, or is a separator, a byte order mark, or a part of the frame
-//! of an array or a document. Bounds: a text of more than `max_record` bytes is left out, a part at a time; the window never
-//! needs to hold much more than that; each byte is read a few times at most. What comes out does not depend on how the bytes are cut
-//! into windows. Not here: where the bytes come from, and what a record means.
+//! In: bytes in a window that slides over a source, or that holds all of a body. Out: [`Piece`]s: JSON
+//! objects, and what is left out with the reason. Records may stand on lines, in arrays, in CloudTrail's
+//! documents (an object whose only key is `Records` or `records`), or one behind the other with or without
+//! separators (white space, comma, semicolon, pipe, NUL, RS); all of these may be mixed. Nothing is lost:
+//! every byte is in a piece, or is a separator, a byte order mark, or a part of the frame of an array or a
+//! document. Bounds: a text of more than `max_record` bytes is left out, a part at a time; the window never
+//! needs to hold much more than that; each byte is read a few times at most. What comes out does not depend
+//! on how the bytes are cut into windows. Not here: where the bytes come from, and what a record means.
 //!
-//! A text that turns out to be no JSON costs its own lines only: those up to the one where it cannot continue are read
-//! again, each by itself. A document or an array whose end is missing, is damaged, or comes after more than `max_record` bytes is
-//! opened, and its elements are read one by one.
+//! A text that turns out to be no JSON costs its own lines only: those up to the one where it cannot continue
+//! are read again, each by itself. A document or an array whose end is missing, is damaged, or comes after
+//! more than `max_record` bytes is opened, and its elements are read one by one.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -71,7 +72,8 @@ pub struct Framer {
     lead: usize,
     /// How many frames those opened.
     opened: usize,
-    /// Of the window's first byte: its line, its place on that line, and whether a record may stand there alone.
+    /// Of the window's first byte: its line, its place on that line, and whether a record may stand there
+    /// alone.
     line: u64,
     column: usize,
     is_fresh: bool,
@@ -138,7 +140,8 @@ impl Framer {
         self.has_array
     }
 
-    /// What comes next in the window from `at` on, which is moved behind what is done. `is_last` if nothing follows the window.
+    /// What comes next in the window from `at` on, which is moved behind what is done. `is_last` if nothing
+    /// follows the window.
     ///
     /// The next window must begin with what is left of this one from `at` on.
     pub fn next(&mut self, window: &[u8], at: &mut usize, is_last: bool) -> Step {
@@ -437,7 +440,8 @@ impl Framer {
             },
             Scan::Fault(fault) => {
                 let fault = fault.column - 1;
-                // What follows is read from the beginning of the line on where the text cannot continue, if that is near.
+                // What follows is read from the beginning of the line on where the text cannot continue, if
+                // that is near.
                 match last_line(fault).or(line_held.then_some(0)) {
                     Some(begin) if fault - begin <= self.max_record => (begin, true, State::Between),
                     _ => {
@@ -506,7 +510,8 @@ impl Framer {
         self.opened = self.opened.saturating_sub(1);
     }
 
-    /// Whether so many bytes may be read again; an attacker could have everything read again for each bracket.
+    /// Whether so many bytes may be read again; an attacker could have everything read again for each
+    /// bracket.
     fn may_read_again(&mut self, bytes: usize) -> bool {
         let bytes = bytes as u64;
         self.seen = self.seen.max(self.position + self.lead as u64 + bytes);

@@ -1,7 +1,9 @@
-//! JSON as text: where a text ends, what stands at its top, and the text without whitespace. Nothing is decoded.
+//! JSON as text: where a text ends, what stands at its top, and the text without whitespace. Nothing is
+//! decoded.
 //!
-//! In: bytes, as they come. Out: whether they are JSON so far, and where the text ends. Bounds: one byte of memory for each level of
-//! nesting, which is bounded; text need not be UTF-8. Not here: values, escapes (beyond their ends), which record is which.
+//! In: bytes, as they come. Out: whether they are JSON so far, and where the text ends. Bounds: one byte of
+//! memory for each level of nesting, which is bounded; text need not be UTF-8. Not here: values, escapes
+//! (beyond their ends), which record is which.
 
 use std::fmt;
 use std::ops::Range;
@@ -116,12 +118,14 @@ impl Scanner {
         self.lines = lines;
     }
 
-    /// Where objects stand in the array under the only key so far, if that is `Records` or `records`; the first ones, if they are many.
+    /// Where objects stand in the array under the only key so far, if that is `Records` or `records`; the
+    /// first ones, if they are many.
     pub fn elements(&self) -> &[Range<usize>] {
         &self.elements
     }
 
-    /// Reads on from the byte that [`Scan::Incomplete`] named, or from 0 at first. `is_last` says that nothing follows.
+    /// Reads on from the byte that [`Scan::Incomplete`] named, or from 0 at first. `is_last` says that
+    /// nothing follows.
     pub fn resume(&mut self, text: &[u8], from: usize, is_last: bool) -> Scan {
         match self.read(text, from, is_last) {
             Ok(scan) => scan,
@@ -202,8 +206,8 @@ impl Scanner {
         }
     }
 
-    /// Reads the value that begins at `at`, or its opening bracket or quote; where reading continues, or `None` if more must
-    /// come first.
+    /// Reads the value that begins at `at`, or its opening bracket or quote; where reading continues, or
+    /// `None` if more must come first.
     fn begin_value(&mut self, text: &[u8], at: usize, is_last: bool) -> Result<Option<usize>, Fault> {
         let byte = text[at];
         if self.open.len() == 1 {
@@ -296,12 +300,13 @@ fn is_of_number(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E')
 }
 
-/// How many bytes come before the first that reading a string has to stop at: its end, an escape, and control characters,
-/// which JSON forbids there. Eight at a time, for strings are most of what is read.
+/// How many bytes come before the first that reading a string has to stop at: its end, an escape, and control
+/// characters, which JSON forbids there. Eight at a time, for strings are most of what is read.
 fn plain_len(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::from_le_bytes([1; 8]);
     const HIGH: u64 = ONES << 7;
-    // Sets the high bit of each byte below `limit`; bytes behind the first such one may be wrong, which does not matter.
+    // Sets the high bit of each byte below `limit`; bytes behind the first such one may be wrong, which does
+    // not matter.
     let below = |word: u64, limit: u8| word.wrapping_sub(ONES * u64::from(limit)) & !word & HIGH;
     let is = |word: u64, byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
     let (words, rest) = bytes.as_chunks::<8>();
@@ -316,7 +321,8 @@ fn plain_len(bytes: &[u8]) -> usize {
     bytes.len() - rest.len() + plain
 }
 
-/// Reads a string on from a byte behind its opening quote: where it ends, or how far it was read if it is not whole.
+/// Reads a string on from a byte behind its opening quote: where it ends, or how far it was read if it is not
+/// whole.
 fn string_rest(text: &[u8], from: usize) -> Result<(usize, bool), Fault> {
     let mut at = from;
     loop {

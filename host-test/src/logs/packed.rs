@@ -1,8 +1,9 @@
 //! Files as they are, unpacked if they are packed.
 //!
-//! In: bytes, plain or of gzip members and zstd frames one behind the other. Out: the bytes that they hold. What was packed twice, as CloudWatch
-//! Logs' data is that Firehose packs again, is unpacked twice. Bounds: nothing is held but one decoder and what it needs: a zstd window of 128 MB
-//! at most. Not here: request bodies, whose header says how they are packed.
+//! In: bytes, plain or of gzip members and zstd frames one behind the other. Out: the bytes that they hold.
+//! What was packed twice, as CloudWatch Logs' data is that Firehose packs again, is unpacked twice. Bounds:
+//! nothing is held but one decoder and what it needs: a zstd window of 128 MB at most. Not here: request
+//! bodies, whose header says how they are packed.
 
 use std::io::{self, BufRead, BufReader, Read};
 

@@ -1,8 +1,9 @@
 //! Records out of files and pipes.
 //!
-//! In: bytes as they come, packed or not. Out: one [`Record`] after another, and what is left out with the reason. Where a source breaks off, the
-//! records that came before are given out, and then the error. Bounds: the buffer holds little more than two records of the greatest length. Not
-//! here: where one record ends and the next begins ([`crate::logs::framing`]).
+//! In: bytes as they come, packed or not. Out: one [`Record`] after another, and what is left out with the
+//! reason. Where a source breaks off, the records that came before are given out, and then the error. Bounds:
+//! the buffer holds little more than two records of the greatest length. Not here: where one record ends and
+//! the next begins ([`crate::logs::framing`]).
 
 use std::fmt;
 use std::io::{self, Read};

@@ -28,7 +28,8 @@ impl Read for Pieces<'_> {
     }
 }
 
-/// All records and what is left out: text, line, and the reason in words. The text of one that is left out is its whole line's.
+/// All records and what is left out: text, line, and the reason in words. The text of one that is left out is
+/// its whole line's.
 fn read_pieces_up_to(max_record: usize, bytes: &[u8], lengths: Vec<usize>) -> io::Result<Vec<(String, u64, String)>> {
     let mut records = Records::new(Pieces { bytes, lengths, next: 0 }, max_record)?;
     let mut found: Vec<(String, u64, String)> = Vec::new();

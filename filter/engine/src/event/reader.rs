@@ -128,8 +128,9 @@ struct Mark {
     objects: usize,
 }
 
-/// How many scopes are read inside each other where they stand; each takes the stack deeper.
-const MAX_INLINE: u8 = 3;
+/// How many scopes are read inside each other where they stand, which spares a second look at their texts. Each takes the
+/// stack deeper: with this many, the longest paths fit into the 8 KB that Fluent Bit's interpreter has unless told otherwise.
+const MAX_INLINE: u8 = 1;
 
 struct Reading<'p, 'a> {
     tree: Tree<'p>,
