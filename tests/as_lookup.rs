@@ -223,7 +223,7 @@ fn what_was_not_read_is_not_covered() {
     let unreadable = user("bob", "10/1/2026, 10:00:00.000 AM").to_string();
     for (name, extra, reason) in [
         ("nothing", "", None),
-        ("a line", "{\"eventSource\":\n", Some("1 line was left out")),
+        ("a line", "{\"eventSource\":\n", Some("1 text was left out")),
         ("a time", &*unreadable, Some("1 event has a time that cannot be read")),
     ] {
         let place = Place::new();

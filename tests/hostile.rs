@@ -465,7 +465,7 @@ fn the_longest_paths_fit_the_stack() {
     let event = |value: &str| {
         let deep = nest("f", format!("\"{value}\""));
         let deep = deep.strip_prefix("[{").and_then(|deep| deep.strip_suffix("}]")).expect("an array of one object");
-        format!("{{\"event.dataset\":\"aws.cloudtrail\",{deep}}}")
+        format!("{{\"event.dataset\":\"aws.cloudtrail\",\"event.action\":\"x\",{deep}}}")
     };
     let in_envelopes = |event: String| {
         let root = (0..MAX_LEVELS).fold(format!("{{\"detail\":{event}}}"), |inner, _| format!("{{\"r\":{inner}}}"));

@@ -55,8 +55,12 @@ mod module_contract;
 
 /// Suppression on CloudTrail as STS writes it today, in every command; and what is said of groups that are used once.
 mod suppression;
+
 /// Event times in the forms that exports write.
 mod times;
+
+/// Mutated records and bodies: nothing traps, nothing is lost, nothing is hidden.
+mod mutations;
 
 /// `--asn`: the AS organisation out of a database, for events that come without one, and what a baseline without one is worth.
 mod as_lookup;

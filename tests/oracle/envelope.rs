@@ -52,7 +52,10 @@ pub(crate) fn events(root: &Json, settings: &Settings) -> Vec<Event> {
     if !matches!(root.kind, Kind::Object(_)) {
         return Vec::new();
     }
-    let search = Search { settings, is_raw: settings.dialect != Some(Dialect::Ecs) && !root.values_at("eventVersion").is_empty() };
+    let search = Search {
+        settings,
+        is_raw: settings.dialect != Some(Dialect::Ecs) && !root.values_at("eventVersion").is_empty(),
+    };
     let mut events = search.events(root, &[], false);
     let count = events.len();
     for (number, event) in events.iter_mut().enumerate() {

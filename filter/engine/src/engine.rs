@@ -29,6 +29,8 @@ use crate::rule::{FieldRef, MissingFields, NewTerms, Pack, Rule, Settings, Suppr
 use crate::status::{MAX_USED_ONCE, Status, UsedOnce};
 use crate::storage::Storage;
 
+const EMPTY_OBJECT: &[u8] = b"{}";
+
 /// Runs a pack of rules over records.
 #[derive(Debug)]
 pub struct Engine {
@@ -265,7 +267,9 @@ impl Engine {
         match self.prefilter.look(record) {
             Look::Candidate => return self.process_candidate(record.bytes(), &readable(record), arrival, out),
             Look::Key => self.recognition.key_found(),
-            Look::Nothing => self.recognition.no_key(seconds(arrival)),
+            // A host that only tells the time gives an empty object.
+            Look::Nothing if record.bytes().len() <= EMPTY_OBJECT.len() => {}
+            Look::Nothing => self.recognition.no_key(1, seconds(arrival)),
         }
         Outcome::Untouched
     }
@@ -346,7 +350,6 @@ impl Engine {
         }
         self.settled = millis(self.begun_at)..self.enrichment.ends_at().map_or(Millis::MAX, millis);
     }
-
 
     /// Learns from a record of the past without alerting: what a live filter would have known after it. `now` is the time of
     /// learning; an event that does not say when it was, or is dated later than that by more than the permitted skew,

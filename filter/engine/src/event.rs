@@ -169,10 +169,17 @@ pub struct Events<'a> {
     schema: &'a Schema,
     scopes: Scopes<'a>,
     /// In the order in which they stand in the record.
-    found: Vec<Found<'a>>,
+    found: Order<'a>,
     /// Of the values of the scope that was looked at last.
     index: Index,
     indexed: Option<ScopeId>,
+}
+
+/// The scopes that are events. Nearly every record has one, for which no memory is asked for.
+#[derive(Debug)]
+enum Order<'a> {
+    One(Found<'a>),
+    Many(Vec<Found<'a>>),
 }
 
 /// A scope that is an event.
@@ -218,37 +225,46 @@ impl<'a> Events<'a> {
         let scopes = Scopes::read(&schema.paths, record, texts)?;
         let says_version = |slot| scopes.at(0, slot).any(Captured::has_value);
         let is_raw = schema.event_version.is_some_and(says_version);
-        let mut events = Events { schema, scopes, found: Vec::with_capacity(1), index: Index::default(), indexed: None };
-        events.find(is_raw);
-        if events.found.is_empty() { None } else { Some(events) }
+        let found = Order::Many(Vec::new());
+        let mut events = Events { schema, scopes, found, index: Index::default(), indexed: None };
+        events.found = match events.scopes.len() {
+            1 => Order::One(Found { scope: 0, slots: events.dialect_of(0, is_raw)? }),
+            _ => Order::Many(events.find(is_raw)),
+        };
+        if events.len() == 0 { None } else { Some(events) }
     }
 
-    /// Finds the events among the scopes: those that are in no scope with an event inside.
-    fn find(&mut self, is_raw: bool) {
-        let mut holds_event = vec![false; self.scopes.scopes.len()];
+    /// The events among the scopes: those that are in no scope with an event inside.
+    #[inline(never)]
+    fn find(&mut self, is_raw: bool) -> Vec<Found<'a>> {
+        let mut found = Vec::new();
+        let mut holds_event = vec![false; self.scopes.len()];
         for number in (0..holds_event.len()).rev() {
-            let Some(scope) = self.scopes.scopes.get(number) else { continue };
-            let (around, is_passed_over) = (scope.around, is_raw && number > 0 && !scope.is_in_event_root);
-            if is_passed_over {
+            let scope = self.scopes.inner(number);
+            if is_raw && scope.is_some_and(|scope| !scope.is_in_event_root) {
                 continue;
             }
+            let around = scope.map_or(0, |scope| scope.around);
             if holds_event.get(number) == Some(&false) {
-                self.look_at(number);
-                let values = self.index.values(self.scopes.captured(number));
-                let may_be = |slots: &&DialectSlots| !(is_raw && slots.dialect == Dialect::Ecs);
-                let mut dialects = self.schema.dialects.iter().filter(may_be);
-                let Some(slots) = dialects.find(|slots| slots.fit(values)) else { continue };
-                self.found.push(Found { scope: number, slots });
+                let Some(slots) = self.dialect_of(number, is_raw) else { continue };
+                found.push(Found { scope: number, slots });
             }
             if let Some(holds_event) = holds_event.get_mut(around) {
                 *holds_event = true;
             }
         }
-        self.found.reverse();
-        if self.found.len() > 1 {
-            let scopes = &self.scopes.scopes;
-            self.found.sort_by_key(|found| scopes.get(found.scope).map_or(0, |scope| scope.position));
-        }
+        found.reverse();
+        found.sort_by_key(|found| self.scopes.inner(found.scope).map_or(0, |scope| scope.position));
+        found
+    }
+
+    /// The dialect that a scope is an event of, if it is one.
+    #[inline]
+    fn dialect_of(&mut self, scope: ScopeId, is_raw: bool) -> Option<&'a DialectSlots> {
+        self.look_at(scope);
+        let values = self.index.values(self.scopes.captured(scope));
+        let may_be = |slots: &&DialectSlots| !(is_raw && slots.dialect == Dialect::Ecs);
+        self.schema.dialects.iter().filter(may_be).find(|slots| slots.fit(values))
     }
 
     fn look_at(&mut self, scope: ScopeId) {
@@ -261,23 +277,34 @@ impl<'a> Events<'a> {
     /// How many there are.
     #[expect(clippy::len_without_is_empty, reason = "there is one at least")]
     pub fn len(&self) -> usize {
-        self.found.len()
+        match &self.found {
+            Order::One(_) => 1,
+            Order::Many(found) => found.len(),
+        }
     }
 
     /// The event of a number below [`Events::len`].
     pub fn view(&mut self, number: usize) -> Option<EventView<'_>> {
-        let Found { scope, slots } = *self.found.get(number)?;
+        let Found { scope, slots } = match &self.found {
+            Order::One(found) if number == 0 => *found,
+            Order::One(_) => return None,
+            Order::Many(found) => *found.get(number)?,
+        };
         self.look_at(scope);
         let values = self.index.values(self.scopes.captured(scope));
-        let is_alone = self.found.len() == 1;
-        let is_listed = !is_alone || self.scopes.scopes.get(scope).is_some_and(|scope| scope.is_listed);
+        let is_alone = self.len() == 1;
+        let is_listed = !is_alone || self.scopes.inner(scope).is_some_and(|scope| scope.is_listed);
         let number = is_listed.then_some(number);
         Some(EventView { schema: self.schema, slots, scopes: &self.scopes, scope, values, number, is_alone })
     }
 
     /// How many of the keys that alerts may be appended under are in the record already, counted from the first.
     pub(crate) fn output_keys_taken(&self) -> usize {
-        let taken = |slot: &Slot| self.scopes.at(0, *slot).next().is_some();
+        let captured = self.scopes.captured(0);
+        let taken = |slot: &Slot| match self.indexed {
+            Some(0) => self.index.values(captured).at(*slot).next().is_some(),
+            _ => self.scopes.at(0, *slot).next().is_some(),
+        };
         self.schema.output_keys.iter().take_while(|slot| taken(slot)).count()
     }
 }
@@ -291,7 +318,7 @@ impl<'a> EventView<'a> {
     /// The event's own text, if it is one of several.
     pub(crate) fn own_text(&self) -> Option<&'a str> {
         self.number?;
-        self.scopes.scopes.get(self.scope).map(|scope| scope.text)
+        self.scopes.inner(self.scope).map(|scope| scope.text)
     }
 
     /// When the event happened, if it says so in a way that can be read.
@@ -317,9 +344,12 @@ impl<'a> EventView<'a> {
     /// A number, other than 0, for who made the call: the same for the same credentials. Nothing hangs on it but what people are
     /// told, so an attacker who finds two callers with one number gains nothing.
     pub(crate) fn caller(&self) -> Option<u32> {
-        let caller = self.slots.caller.iter().find_map(|slot| self.first(*slot))?;
-        let mix = |hash: u64, bytes| (hash ^ first_word(bytes)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
-        Some((caller.as_bytes().chunks(8).fold(0, mix) as u32).max(1))
+        let caller = self.slots.caller.iter().find_map(|slot| self.values.only(*slot)?.plain_text())?;
+        let bytes = caller.as_bytes();
+        // What is shorter than eight bytes, or stands between these, tells no credentials apart.
+        let last = bytes.last_chunk().map_or(0, |last| u64::from_le_bytes(*last));
+        let hash = (first_word(bytes) ^ last.rotate_left(29)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Some(((hash >> 32) as u32 ^ bytes.len() as u32).max(1))
     }
 
     /// The first AS organisation, or else the first number of an AS.
@@ -551,7 +581,7 @@ impl<'a> EventView<'a> {
             return Some(self.scope);
         }
         let mut scope = self.scope;
-        while let Some(Scope { around, .. }) = self.scopes.scopes.get(scope).filter(|_| self.is_alone && scope > 0) {
+        while let Some(Scope { around, .. }) = self.scopes.inner(scope).filter(|_| self.is_alone) {
             scope = *around;
             if slots.iter().flat_map(|slot| self.scopes.at(scope, *slot)).any(Captured::has_value) {
                 return Some(scope);

@@ -20,7 +20,7 @@ mod learning;
 pub mod new_terms;
 pub mod predicate;
 pub mod prefilter;
-mod recognition;
+pub mod recognition;
 pub mod rule;
 pub mod status;
 pub mod storage;

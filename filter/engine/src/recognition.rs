@@ -32,12 +32,12 @@ struct Run {
 }
 
 impl Run {
-    /// One more; its length, if that is to be said.
-    fn add(&mut self, now: Seconds, at_once: u64, in_an_hour: u64) -> Option<u64> {
+    /// So many more; its length, if that is to be said.
+    fn add(&mut self, count: u64, now: Seconds, at_once: u64, in_an_hour: u64) -> Option<u64> {
         if self.length == 0 {
             self.since = now;
         }
-        self.length += 1;
+        self.length += count;
         let is_long = now.saturating_sub(self.since) >= HOUR;
         let is_due = self.length >= if is_long { in_an_hour } else { at_once };
         if !is_due || now < self.quiet_until {
@@ -50,7 +50,7 @@ impl Run {
 
 /// What the records have shown.
 #[derive(Debug, Default)]
-pub(crate) struct Recognition {
+pub struct Recognition {
     records: Run,
     candidates: Run,
     /// Candidates that held no event, since the start.
@@ -61,14 +61,14 @@ pub(crate) struct Recognition {
 impl Recognition {
     /// A record that is no candidate has the key of an event.
     #[inline(always)]
-    pub(crate) fn key_found(&mut self) {
+    pub fn key_found(&mut self) {
         self.records.length = 0;
     }
 
-    /// A record has no key of an event.
+    /// So many records in a row have no key of an event.
     #[cold]
-    pub(crate) fn no_key(&mut self, now: Seconds) {
-        let said = self.records.add(now, RECORDS, RECORDS_IN_AN_HOUR);
+    pub fn no_key(&mut self, count: u64, now: Seconds) {
+        let said = self.records.add(count, now, RECORDS, RECORDS_IN_AN_HOUR);
         // What is said of candidates says more.
         if let Some(length) = said.filter(|_| self.candidates.length == 0) {
             let why = " records: check event_root, and whether this route carries CloudTrail events";
@@ -86,17 +86,17 @@ impl Recognition {
     #[cold]
     pub(crate) fn no_event(&mut self, now: Seconds) {
         self.candidates_without_event += 1;
-        if let Some(length) = self.candidates.add(now, CANDIDATES, 1) {
+        if let Some(length) = self.candidates.add(1, now, CANDIDATES, 1) {
             let length = decimal(length);
             let why = " candidates held no event: see event_root in firstseen.toml; compressed payloads inside of records \
                        cannot be read";
             self.notice = Some([&*length, " of the last ", &length, why].concat());
         }
-        self.no_key(now);
+        self.no_key(1, now);
     }
 
     /// What people are to be told, once.
-    pub(crate) fn take_notice(&mut self) -> Option<String> {
+    pub fn take_notice(&mut self) -> Option<String> {
         self.notice.take()
     }
 
@@ -123,6 +123,10 @@ mod tests {
         said
     }
 
+    fn no_key(recognition: &mut Recognition, now: Seconds) {
+        recognition.no_key(1, now);
+    }
+
     #[test]
     fn candidates_without_an_event_are_said_once_and_then_hourly() {
         let mut recognition = Recognition::default();
@@ -143,15 +147,15 @@ mod tests {
     #[test]
     fn records_without_an_event_are_said_once_and_then_hourly() {
         let mut recognition = Recognition::default();
-        assert_eq!(said(&mut recognition, Recognition::no_key, 8300), [1000, 4600, 8200]);
+        assert_eq!(said(&mut recognition, no_key, 8300), [1000, 4600, 8200]);
         recognition.key_found();
-        assert_eq!(said(&mut recognition, Recognition::no_key, 9), [0; 0]);
+        assert_eq!(said(&mut recognition, no_key, 9), [0; 0]);
     }
 
     #[test]
     fn few_records_are_enough_in_an_hour() {
         let mut recognition = Recognition::default();
-        let rare = |recognition: &mut Recognition, now: Seconds| recognition.no_key(BEGIN + (now - BEGIN) * 500);
+        let rare = |recognition: &mut Recognition, now: Seconds| recognition.no_key(1, BEGIN + (now - BEGIN) * 500);
         assert_eq!(said(&mut recognition, rare, 12), [10]);
     }
 }

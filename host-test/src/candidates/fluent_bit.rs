@@ -195,11 +195,19 @@ mod tests {
     Rule                 $eventName \\A(?i:GetCallerIdentity)\\z candidates.$TAG false
     Rule                 $detail['eventName'] \\A(?i:GetCallerIdentity)\\z candidates.$TAG false
     Rule                 $detail['detail']['eventName'] \\A(?i:GetCallerIdentity)\\z candidates.$TAG false
-    Emitter_Name         firstseen_candidates
+TEXTS    Emitter_Name         firstseen_candidates
     # With storage.path set in [SERVICE], `filesystem` keeps candidates that have not gone out over a restart.
     Emitter_Storage.type memory
 ";
-        assert_eq!(section.strip_prefix(HEADER), Some(expected));
+        let text = |key: &&str| {
+            format!(
+                "    Rule                 ${key} (?i:\"GetCallerIdentity\\\\*\")|\\\\u|ata\\\\*\" candidates.$TAG false\n"
+            ) + &format!(
+                "    Rule                 ${key}['eventName'] \\A(?i:GetCallerIdentity)\\z candidates.$TAG false\n"
+            )
+        };
+        let texts: String = TEXT_KEYS.iter().filter(|key| **key != EVENT_BRIDGE).map(text).collect();
+        assert_eq!(section.strip_prefix(HEADER), Some(&*expected.replace("TEXTS", &texts)));
     }
 
     #[test]
@@ -214,7 +222,7 @@ mod tests {
         let rules = rules(&candidates("event_root = \"log.event\"")).expect("they can be printed");
         for key in ["$log['event']", "$log.event", "$detail['log']['event']", "$log.event['log.event']"] {
             let rule = rules.iter().find(|rule| rule.key == key).expect(key);
-            assert_eq!(rule.expression, r#"(?i:"GetCallerIdentity\\*")|\\u"#);
+            assert_eq!(rule.expression, r#"(?i:"GetCallerIdentity\\*")|\\u|ata\\*""#);
         }
     }
 

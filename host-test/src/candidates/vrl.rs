@@ -14,7 +14,7 @@
 //! an event that says eventVersion at the root is in no envelope but event_root
 //! ```
 
-use firstseen_engine::event::envelope::{ENVELOPES, Envelope};
+use firstseen_engine::event::envelope::{ENVELOPES, EVENT_BRIDGE, Envelope};
 use firstseen_engine::prefilter::needs::{self, ACTION, EVENT_VERSION, PROVIDER};
 use firstseen_engine::rule::{Comparison, Dialect};
 
@@ -75,7 +75,9 @@ impl Printer<'_> {
         if self.event_root.len() > MAX_LEVELS {
             any.extend(self.nested(&Path::new(), self.event_root_begins()));
         } else {
-            any.extend(spellings(self.event_root).iter().filter(|path| !path.is_empty()).map(|path| self.envelope(path)));
+            any.extend(
+                spellings(self.event_root).iter().filter(|path| !path.is_empty()).map(|path| self.envelope(path)),
+            );
             // An array of objects on the way.
             for levels in 1..self.event_root.len() {
                 any.extend(spellings(&self.event_root[..levels]).iter().map(exists_element));
@@ -105,23 +107,26 @@ impl Printer<'_> {
     fn builtin(&self, path: &'static str) -> Option<String> {
         let is_list = ["Records", "records", "logEvents", "Events", "Messages"].contains(&path);
         match path.split_once('.') {
-            Some((first, _)) => Some(format!(
-                "{} || {}",
-                exists(&vec![first.to_owned()]),
-                exists(&vec![path.to_owned()])
-            )),
+            Some((first, _)) => {
+                Some(format!("{} || {}", exists(&vec![first.to_owned()]), exists(&vec![path.to_owned()])))
+            }
             None if is_list => Some(exists(&vec![path.to_owned()])),
             None if path.eq_ignore_ascii_case("data") => {
                 let path = printed(&vec![path.to_owned()]);
                 Some(format!("(exists({path}) && (match({path}, r'^(?:e|H4sI)') ?? true))"))
             }
-            None => Some(self.envelope(&vec![path.to_owned()])),
+            // Both are keys of other objects as well: of events in ECS, and of what operators make.
+            None if path == EVENT_BRIDGE || path == "event" => Some(self.envelope(&vec![path.to_owned()])),
+            None => {
+                let path = vec![path.to_owned()];
+                Some(format!("({} && {})", exists(&path), self.json_text(&path, true)))
+            }
         }
     }
 
     /// What lets a record through by what stands at this path, which is an envelope.
     fn envelope(&self, path: &Path) -> String {
-        let mut inside = vec![self.json_text(path), exists_element(path)];
+        let mut inside = vec![self.json_text(path, false), exists_element(path)];
         inside.extend(self.event(path));
         let firsts = self.envelopes().map(|path| path.split('.').next().unwrap_or(path).to_owned());
         let wholes = self.envelopes().filter(|path| path.contains('.')).map(str::to_owned);
@@ -137,7 +142,11 @@ impl Printer<'_> {
     /// Whether there are such keys at all.
     fn nested(&self, path: &Path, keys: impl Iterator<Item = String>) -> Vec<String> {
         let all: Vec<String> = keys.map(|key| exists(&[path.clone(), vec![key]].concat())).collect();
-        if all.len() < 3 { all } else { vec![format!("(is_object({}) && ({}))", printed(path), all.join(" || "))] }
+        if all.len() < 6 || path.is_empty() {
+            all
+        } else {
+            vec![format!("(is_object({}) && ({}))", printed(path), all.join(" || "))]
+        }
     }
 
     /// What lets an event through that stands at this path.
@@ -165,11 +174,12 @@ impl Printer<'_> {
         any
     }
 
-    /// What lets a text through that may be an event in JSON; false of anything but text.
-    fn json_text(&self, path: &Path) -> String {
+    /// What lets a text through that may be an event in JSON; `others` says what it says of anything but text.
+    fn json_text(&self, path: &Path, others: bool) -> String {
         let path = printed(path);
         self.fits(|_, tests| match expression::of_json_text(tests) {
-            Some(expression) => format!("(match({path}, r'{expression}') ?? false)"),
+            Some(expression) => format!("(match({path}, r'{expression}') ?? {others})"),
+            None if others => format!("!is_null({path})"),
             None => format!("is_string({path})"),
         })
     }
@@ -256,29 +266,49 @@ mod tests {
 
     #[test]
     fn builtin_rules_ask_for_one_name_in_every_dialect() {
-        let expected = "\
+        let of_the_record = "\
 (exists(.eventName) && (match(.eventName, r'^(?i:GetCallerIdentity)$') ?? true)) ||
 (exists(.EventName) && (match(.EventName, r'^(?i:GetCallerIdentity)$') ?? true)) ||
 (exists(.event.action) && (match(.event.action, r'^(?i:GetCallerIdentity)$') ?? true)) ||
 (exists(.\"event.action\") && (match(.\"event.action\", r'^(?i:GetCallerIdentity)$') ?? true)) ||
 exists(.event[0]) ||
-(exists(.detail) && ((exists(.detail.eventName) && (match(.detail.eventName, r'^(?i:GetCallerIdentity)$') ?? true)) ||
-  (exists(.detail.EventName) && (match(.detail.EventName, r'^(?i:GetCallerIdentity)$') ?? true)) ||
-  (exists(.detail.event.action) && (match(.detail.event.action, r'^(?i:GetCallerIdentity)$') ?? true)) ||
-  (exists(.detail.\"event.action\") && (match(.detail.\"event.action\", r'^(?i:GetCallerIdentity)$') ?? true)) ||
-  exists(.detail.event[0]) ||
-  exists(.detail.detail)))
-";
-        assert_eq!(printed(""), expected);
+((!is_string(.eventVersion) || .eventVersion == \"\") && (";
+        assert!(printed("").starts_with(of_the_record), "{}", printed(""));
+    }
+
+    #[test]
+    fn each_envelope_is_looked_into_or_let_through() {
+        let text = r#"r'(?i:"GetCallerIdentity\\*")|\\u|ata\\*"'"#;
+        let printed = printed("dialect = \"cloudtrail\"");
+        for list in ["Records", "records", "logEvents", "Events", "Messages", "Sns", "kinesis"] {
+            assert!(printed.contains(&format!("exists(.{list}) ||")), "{list} in {printed}");
+        }
+        for key in ["CloudTrailEvent", "Message", "Body", "body", "message", "log"] {
+            assert!(
+                printed.contains(&format!("(exists(.{key}) && (match(.{key}, {text}) ?? true))")),
+                "{key} in {printed}"
+            );
+        }
+        for key in ["data", "Data"] {
+            let let_through = format!("(exists(.{key}) && (match(.{key}, r'^(?:e|H4sI)') ?? true))");
+            assert!(printed.contains(&let_through), "{key} in {printed}");
+        }
+        for key in ["detail", "event"] {
+            let inside = format!(
+                "(exists(.{key}) && ((match(.{key}, {text}) ?? false) ||\n    exists(.{key}[0]) ||\n    (exists(.{key}.eventName) && "
+            );
+            assert!(printed.contains(&inside), "{key} in {printed}");
+            assert!(printed.contains(&format!("exists(.{key}.Records)")), "{key} in {printed}");
+        }
     }
 
     #[test]
     fn a_dialect_makes_it_short() {
-        let expected = "\
-(exists(.eventName) && (match(.eventName, r'^(?i:GetCallerIdentity)$') ?? true)) ||
-(exists(.detail) && ((exists(.detail.eventName) && (match(.detail.eventName, r'^(?i:GetCallerIdentity)$') ?? true)) ||
-  exists(.detail.detail)))
-";
-        assert_eq!(printed("dialect = \"cloudtrail\""), expected);
+        let (all, one) = (printed(""), printed("dialect = \"cloudtrail\""));
+        assert!(one.starts_with(
+            "(exists(.eventName) && (match(.eventName, r'^(?i:GetCallerIdentity)$') ?? true)) ||\n((!is_"
+        ));
+        assert!(!one.contains("EventName") && !one.contains("event.action") && one.len() < all.len());
+        assert!(!printed("dialect = \"ecs\"").contains("eventVersion"), "ECS events may say eventVersion");
     }
 }

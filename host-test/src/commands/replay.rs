@@ -123,8 +123,7 @@ pub(crate) fn run(args: &args::Replay) -> anyhow::Result<ExitCode> {
     let warnings = args.files.iter().map(|file| LineWarnings::new(file)).collect();
     let out = StandardOutput::new();
     let summary = Summary { left_out, times, ..Summary::default() };
-    let mut replay =
-        Replay { args, output_key: settings.output_key, instance, lookup, out, warnings, summary, failed };
+    let mut replay = Replay { args, output_key: settings.output_key, instance, lookup, out, warnings, summary, failed };
     let written = replay.run(&records);
     commands::exit_code(if replay.failed { 2 } else { code }, written)
 }

@@ -10,6 +10,7 @@
 //! The prefilter is the host's own copy of the module's. A module whose built-in rules are others is given every record, where
 //! those rules run.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
@@ -17,7 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::body::Bytes;
-use firstseen_engine::prefilter::Prefilter;
+use firstseen_engine::prefilter::{Look, Prefilter};
+use firstseen_engine::recognition::Recognition;
 use firstseen_engine::rule::{FieldRef, Pack, pack};
 use firstseen_engine::status::{Status, UsedOnce};
 
@@ -50,6 +52,8 @@ pub struct Detection {
     max_record: usize,
     rules: RwLock<Arc<Rules>>,
     instance: Mutex<Shared>,
+    /// What the records have shown that the module never sees.
+    recognition: Mutex<Recognition>,
     hasher: RandomState,
 }
 
@@ -67,11 +71,33 @@ struct Rules {
 }
 
 impl Rules {
-    fn is_candidate(&self, record: NativeSearch<'_>, extent: Extent) -> bool {
-        self.prefilter.as_ref().is_none_or(|prefilter| match extent {
-            Extent::Object => prefilter.is_candidate(&record),
-            Extent::Line => prefilter.is_candidate_among(&record),
-        })
+    fn is_candidate(&self, record: NativeSearch<'_>, extent: Extent, keys: &Cell<Keys>) -> bool {
+        let Some(prefilter) = &self.prefilter else { return true };
+        let look = match extent {
+            Extent::Object => prefilter.look(&record),
+            Extent::Line => prefilter.look_among(&record),
+        };
+        keys.set(keys.get().and(look));
+        look == Look::Candidate
+    }
+}
+
+/// Which records of a batch have the key of an event.
+#[derive(Debug, Clone, Copy, Default)]
+struct Keys {
+    /// One has.
+    found: bool,
+    /// How many have none, and how many of those are behind the last one that has.
+    without: u64,
+    since: u64,
+}
+
+impl Keys {
+    fn and(self, look: Look) -> Keys {
+        match look {
+            Look::Nothing => Keys { without: self.without + 1, since: self.since + 1, ..self },
+            Look::Candidate | Look::Key => Keys { found: true, since: 0, ..self },
+        }
     }
 }
 
@@ -108,6 +134,7 @@ pub struct Reading {
     rules: Arc<Rules>,
     max_record: usize,
     pieces: Vec<Piece>,
+    keys: Cell<Keys>,
 }
 
 #[derive(Debug)]
@@ -121,7 +148,13 @@ struct Piece {
 impl Reading {
     /// Reads another piece; nothing is read, and the answer is `false`, if not all its lines begin and end as objects do.
     pub fn lines(&mut self, text: &Bytes) -> bool {
-        let batch = body::read_lines(text, self.max_record, |record, extent| self.rules.is_candidate(record, extent));
+        let before = self.keys.get();
+        let look = |record: NativeSearch<'_>, extent| self.rules.is_candidate(record, extent, &self.keys);
+        let batch = body::read_lines(text, self.max_record, look);
+        if batch.is_none() {
+            // The piece is read again with what comes behind it.
+            self.keys.set(before);
+        }
         let is_read = batch.is_some();
         let batch = batch.filter(|_| !text.is_empty());
         self.pieces.extend(batch.map(|batch| Piece { text: text.clone(), batch, changes: Vec::new() }));
@@ -130,7 +163,8 @@ impl Reading {
 
     /// Reads what is left, in whatever framing.
     pub fn rest(&mut self, text: Bytes) {
-        let batch = body::read(&text, self.max_record, |record, extent| self.rules.is_candidate(record, extent));
+        let look = |record: NativeSearch<'_>, extent| self.rules.is_candidate(record, extent, &self.keys);
+        let batch = body::read(&text, self.max_record, look);
         self.pieces.push(Piece { text, batch, changes: Vec::new() });
     }
 
@@ -147,7 +181,7 @@ impl Reading {
 
     /// The same, read by other rules.
     fn again(self, rules: Arc<Rules>) -> Reading {
-        let mut reading = Reading { rules, max_record: self.max_record, pieces: Vec::new() };
+        let mut reading = Reading { rules, max_record: self.max_record, pieces: Vec::new(), keys: Cell::default() };
         self.pieces.into_iter().for_each(|piece| reading.rest(piece.text));
         reading
     }
@@ -180,6 +214,8 @@ pub struct Tagged {
     pub alerts: Vec<(String, String)>,
     /// Events in a group that has alerted already, by rule.
     pub suppressed: u64,
+    /// Records without the key of an event.
+    pub without_event: u64,
     /// Records that passed without being looked at, because the module had trapped on them before.
     pub passed_after_trap: u64,
 }
@@ -215,6 +251,7 @@ impl Detection {
             max_record,
             rules: RwLock::new(Arc::new(rules)),
             instance: Mutex::new(shared),
+            recognition: Mutex::default(),
             hasher: RandomState::new(),
         };
         Ok((detection, said))
@@ -260,7 +297,7 @@ impl Detection {
 
     /// A batch of which nothing was read yet.
     pub fn reading(&self) -> Reading {
-        Reading { rules: self.rules(), max_record: self.max_record, pieces: Vec::new() }
+        Reading { rules: self.rules(), max_record: self.max_record, pieces: Vec::new(), keys: Cell::default() }
     }
 
     /// Tags the records of a batch that has come whole.
@@ -270,7 +307,7 @@ impl Detection {
     /// to be sent again.
     pub fn tag(&self, mut reading: Reading) -> Result<(Tagged, Said), Error> {
         let mut tagged = Tagged::default();
-        let said = if reading.sum(|batch| batch.candidates.len() as u64) == 0 {
+        let mut said = if reading.sum(|batch| batch.candidates.len() as u64) == 0 {
             self.tell_the_time()?
         } else {
             let mut shared = self.lock();
@@ -286,6 +323,8 @@ impl Detection {
             called?;
             said
         };
+        said.extend(self.note_keys(reading.keys.get()));
+        tagged.without_event = reading.keys.get().without;
         tagged.bytes = reading.pieces.iter().map(|piece| piece.text.len() as u64).sum();
         tagged.records = reading.sum(|batch| batch.records);
         tagged.candidates = reading.sum(|batch| batch.candidates.len() as u64);
@@ -344,6 +383,18 @@ impl Detection {
             Some(UsedOnceLabels { rule: rule.id.clone(), kind, fields })
         };
         status.used_once.into_iter().filter_map(UsedOnce::from_number).filter_map(name).collect()
+    }
+
+    /// Takes note of records that the module never sees; a line, if none of many had the key of an event.
+    fn note_keys(&self, keys: Keys) -> Option<String> {
+        let mut recognition = self.recognition.lock().unwrap_or_else(PoisonError::into_inner);
+        if keys.found {
+            recognition.key_found();
+        }
+        if keys.since > 0 {
+            recognition.no_key(keys.since, now().0);
+        }
+        recognition.take_notice()
     }
 
     fn rules(&self) -> Arc<Rules> {

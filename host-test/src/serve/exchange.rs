@@ -341,6 +341,7 @@ impl Sidecar {
         candidates.inc_by(tagged.candidates);
         not_json.inc_by(tagged.not_json);
         too_long.inc_by(tagged.too_long);
+        self.metrics.without_event.inc_by(tagged.without_event);
         suppressed.inc_by(tagged.suppressed);
         self.metrics.passed_after_failure.inc_by(tagged.passed_after_trap);
         for (rule, reason) in &tagged.alerts {

@@ -69,6 +69,8 @@ pub struct Metrics {
     pub not_json: Counter,
     /// Records that are too long to be looked at, and passed on untouched.
     pub too_long: Counter,
+    /// Records without the key of a CloudTrail event.
+    pub without_event: Counter,
     /// Alerts, by rule and reason.
     pub alerts: Family<AlertLabels, Counter>,
     /// Events whose group has alerted already.
@@ -117,6 +119,7 @@ impl Default for Metrics {
             candidates: Counter::default(),
             not_json: Counter::default(),
             too_long: Counter::default(),
+            without_event: Counter::default(),
             alerts: Family::default(),
             suppressed: Counter::default(),
             requests: Family::default(),
@@ -141,6 +144,8 @@ impl Metrics {
         registry.register_with_unit("body", "Bodies that came in, unpacked", Unit::Bytes, self.bytes.clone());
         registry.register("candidates", "Records that a rule may match", self.candidates.clone());
         registry.register("not_json", "Texts that are no JSON object and passed untouched", self.not_json.clone());
+        let without = "Records without the key of a CloudTrail event";
+        registry.register("records_without_event", without, self.without_event.clone());
         registry.register("too_long", "Records too long to be looked at that passed untouched", self.too_long.clone());
         registry.register("alerts", "Alerts by rule and by why the terms are new", self.alerts.clone());
         registry.register("suppressed", "Events whose group has alerted already", self.suppressed.clone());

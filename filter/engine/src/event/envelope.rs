@@ -64,7 +64,8 @@ pub const ENVELOPES: &[Envelope] = &[
 ];
 
 /// The keys of those whose events are JSON text where programs other than firstseen meet them.
-pub const TEXT_KEYS: [&str; 8] = [EVENT_BRIDGE, "CloudTrailEvent", "Message", "Body", "body", "event", "message", "log"];
+pub const TEXT_KEYS: [&str; 8] =
+    [EVENT_BRIDGE, "CloudTrailEvent", "Message", "Body", "body", "event", "message", "log"];
 
 /// Their paths and encodings alone, which are all that the module needs.
 pub(super) const PATHS: [(&str, Encoding); ENVELOPES.len()] = {

@@ -5,6 +5,7 @@
 
 use alloc::borrow::Cow;
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::ControlFlow;
 
@@ -77,12 +78,19 @@ pub(crate) struct Index {
 impl Index {
     /// Becomes the index of these values.
     pub(crate) fn set(&mut self, captured: &[Captured<'_>], slots: usize) {
-        self.first.clear();
-        self.first.resize(slots, 0);
-        for (place, value) in (1..).zip(captured) {
-            if let Some(first) = self.first.get_mut(usize::from(value.slot.0)) {
-                *first = if *first == 0 { place } else { *first | IS_REPEATED };
+        if self.first.len() == slots {
+            self.first.fill(0);
+        } else {
+            self.first = vec![0; slots];
+        }
+        let first = self.first.as_mut_slice();
+        // From the last on, so that the first of each slot stays.
+        let mut place = captured.len() as u32;
+        for value in captured.iter().rev() {
+            if let Some(first) = first.get_mut(usize::from(value.slot.0)) {
+                *first = place | u32::from(*first != 0) << IS_REPEATED.trailing_zeros();
             }
+            place -= 1;
         }
     }
 

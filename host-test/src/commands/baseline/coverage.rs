@@ -21,7 +21,7 @@ pub(crate) fn reason_against(failed: bool, left_out: usize, unreadable_times: us
     }
     if left_out > 0 {
         let were = if left_out == 1 { "was" } else { "were" };
-        reasons.push(format!("{} {were} left out", counted(left_out, "line")));
+        reasons.push(format!("{} {were} left out", counted(left_out, "text")));
     }
     if unreadable_times > 0 {
         let events = if unreadable_times == 1 { "event has" } else { "events have" };
@@ -92,10 +92,10 @@ mod tests {
     #[test]
     fn what_was_not_read_is_not_covered() {
         assert_eq!(reason_against(false, 0, 0), None);
-        assert_eq!(reason_against(false, 1, 0).as_deref(), Some("1 line was left out"));
+        assert_eq!(reason_against(false, 1, 0).as_deref(), Some("1 text was left out"));
         assert_eq!(
             reason_against(true, 2000, 1).as_deref(),
-            Some("a file could not be read, and 2,000 lines were left out, and 1 event has a time that cannot be read")
+            Some("a file could not be read, and 2,000 texts were left out, and 1 event has a time that cannot be read")
         );
     }
 }
