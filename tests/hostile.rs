@@ -505,7 +505,7 @@ fn role_alerts(pair: &mut Pair, record: &[u8]) -> Vec<Value> {
 fn a_product_of_terms_stays_small() {
     let mut pair = Pair::new(None);
     let record = role_event(&"a".repeat(900_000), &named(4096));
-    let out = pair.native.process(&record, ARRIVAL);
+    let out = Native::new(&compiled(None, &[])).process(&record, ARRIVAL);
     assert!(out.len() < record.len() + 300_000, "{} bytes of a record of {}", out.len(), record.len());
     let alerts = role_alerts(&mut pair, &record);
     assert_eq!(alerts.len(), 32);

@@ -59,6 +59,9 @@ mod suppression;
 /// Event times in the forms that exports write.
 mod times;
 
+/// What is said when records hold no event that is recognised.
+mod recognition;
+
 /// Mutated records and bodies: nothing traps, nothing is lost, nothing is hidden.
 mod mutations;
 

@@ -28,7 +28,7 @@ const PATHS: [&str; 17] = [
     "message",
     "log",
     "base64:data",
-    "base64:kinesis.data",
+    "kinesis",
     "base64:Data",
 ];
 

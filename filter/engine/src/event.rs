@@ -65,7 +65,7 @@ pub struct Schema {
     as_number: Vec<Slot>,
     /// See [`as_lookup`].
     as_lookup: Slot,
-    /// Set if the record has the alerts' key already; see [`EventView::output_keys_taken`].
+    /// Set if the record has the alerts' key already; see [`Events::output_keys_taken`].
     output_keys: Vec<Slot>,
     /// Random, for hash tables of texts that an attacker may choose.
     hash_key: [u8; 16],

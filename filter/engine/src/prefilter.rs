@@ -173,8 +173,8 @@ const BYTES_A_PLACE: usize = 256;
 /// An escape that may spell a letter.
 const UNICODE_ESCAPE: Needle = Needle::new(b"\\u00\0");
 
-/// The ends of the keys of envelopes whose texts are base64.
-const BASE64_KEYS: [Needle; 1] = [Needle::new(b"ata\0")];
+/// The keys of envelopes whose texts are base64, each with the quote before it: `additionalEventData` ends alike.
+const BASE64_KEYS: [Needle; 2] = [Needle::new(b"\"data\0"), Needle::new(b"\"Data\0")];
 
 /// What a look at a record finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -105,7 +105,7 @@ impl Printer<'_> {
     /// What lets an envelope through that stands at the root. Of one that is at a deeper level, the first level is enough, and so it is
     /// of those that hold lists or base64; nothing, if another one says that already.
     fn builtin(&self, path: &'static str) -> Option<String> {
-        let is_list = ["Records", "records", "logEvents", "Events", "Messages"].contains(&path);
+        let is_list = ["Records", "records", "logEvents", "Events", "Messages", "kinesis"].contains(&path);
         match path.split_once('.') {
             Some((first, _)) => {
                 Some(format!("{} || {}", exists(&vec![first.to_owned()]), exists(&vec![path.to_owned()])))

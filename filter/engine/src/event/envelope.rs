@@ -58,8 +58,8 @@ pub const ENVELOPES: &[Envelope] = &[
     json("Splunk HTTP Event Collector", "event", "https://docs.splunk.com/Documentation/Splunk/latest/Data/FormateventsforHTTPEventCollector"),
     json("Elastic Agent before its ingest pipeline; CloudWatch Logs; syslog", "message", "https://www.elastic.co/guide/en/ecs/current/ecs-base.html"),
     json("Fluent Bit's tail input; Docker's JSON files", "log", "https://docs.fluentbit.io/manual/pipeline/inputs/tail"),
-    base64("Firehose to an HTTP endpoint", "data", "https://docs.aws.amazon.com/firehose/latest/dev/httpdeliveryrequestresponse.html"),
-    base64("Kinesis in Lambda's input", "kinesis.data", "https://docs.aws.amazon.com/lambda/latest/dg/with-kinesis.html"),
+    json("Kinesis in Lambda's input", "kinesis", "https://docs.aws.amazon.com/lambda/latest/dg/with-kinesis.html"),
+    base64("Firehose to an HTTP endpoint; data of Kinesis", "data", "https://docs.aws.amazon.com/firehose/latest/dev/httpdeliveryrequestresponse.html"),
     base64("answer of Kinesis GetRecords", "Data", "https://docs.aws.amazon.com/kinesis/latest/APIReference/API_Record.html"),
 ];
 
@@ -134,6 +134,13 @@ mod tests {
         ] {
             assert_eq!(from_base64(text), spelt.map(ToString::to_string), "{text}");
         }
+    }
+
+    /// The prefilter looks for them by their quotes, so that they stand at a level of their own.
+    #[test]
+    fn base64_stands_under_a_single_key() {
+        let base64 = ENVELOPES.iter().filter(|envelope| envelope.encoding == Encoding::Base64);
+        assert_eq!(base64.map(|envelope| envelope.path).collect::<alloc::vec::Vec<_>>(), ["data", "Data"]);
     }
 
     #[test]

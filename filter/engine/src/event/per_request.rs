@@ -45,7 +45,7 @@ const ANYWHERE: [&str; 9] = [
 ];
 
 /// The object in which STS and services like it return temporary credentials, and its members: each request gets others.
-/// https://docs.aws.amazon.com/IAM/latest/UserGuide/cloudtrail-integration.html
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/cloudtrail-integration.html>
 const CREDENTIALS: &str = "credentials";
 const OF_CREDENTIALS: [&str; 3] = ["accessKeyId", "sessionToken", "expiration"];
 
