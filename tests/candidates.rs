@@ -7,6 +7,7 @@
 //! tests beside the printers say.
 
 use firstseen::candidates::{Candidates, fluent_bit, vrl};
+use firstseen_engine::event::envelope::TEXT_KEYS;
 use firstseen_engine::event::{Events, Schema, Texts};
 use firstseen_engine::predicate;
 use firstseen_engine::rule::{Pack, compile};
@@ -169,6 +170,17 @@ fn around(root: Option<&'static str>, odd: bool) -> impl Strategy<Value = Vec<Ar
             prop_oneof![1 => detail, 2 => nested, 2 => text, array => in_array].boxed()
         }
     };
+    // Fluent Bit's rules look into the other envelopes at the record's root only, which a unit test says.
+    let texts = (prop::sample::select(&TEXT_KEYS[..]), any::<u64>())
+        .prop_map(|(key, escapes)| Around::Text(key.to_owned(), escapes));
+    let others = prop_oneof![
+        texts,
+        prop::sample::select(vec!["event", "message", "kinesis", "Sns\nMessage"])
+            .prop_map(|path| Around::Nested(path.to_owned())),
+        prop::sample::select(vec!["Records", "records", "logEvents", "Events"])
+            .prop_map(|key| Around::InArray(key.to_owned())),
+    ];
+    let one = if odd { prop_oneof![2 => one, 1 => others].boxed() } else { one };
     prop_oneof![2 => Just(Vec::new()), 3 => prop::collection::vec(one, 1..3)]
 }
 
