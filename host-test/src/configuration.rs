@@ -170,7 +170,7 @@ impl Tree {
                 // What is wrong with one that cannot be read is said when it is read.
                 _ if is_toml => self.rules.push(path),
                 Ok(found) if found.is_file() => self.unread.push(Unread::of_another_kind(&path)),
-                Ok(_) => self.unread.push(Unread::new(&path, "it is no file", "remove it")),
+                Ok(_) => self.unread.push(Unread::new(&path, "it is not a regular file", "remove it")),
                 Err(error) if error.kind() == ErrorKind::NotFound => {
                     self.unread.push(Unread::new(&path, "it is a link to nothing", "correct or remove the link"));
                 }
@@ -345,7 +345,7 @@ pub fn newer_than_pack(directory: &Path) -> anyhow::Result<Option<PathBuf>> {
 /// The bytes of a directory's pack; nothing if there is no such file.
 ///
 /// # Errors
-/// It is there and cannot be read, is no file, or is larger than [`MAX_PACK`].
+/// It is there and cannot be read, is not a regular file, or is larger than [`MAX_PACK`].
 pub fn read_pack(directory: &Path) -> anyhow::Result<Option<Vec<u8>>> {
     let path = directory.join(PACK);
     if !is_there(&path)? {

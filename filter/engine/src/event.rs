@@ -127,6 +127,14 @@ impl Schema {
         Ok(Schema { paths, dialects, event_version, as_organization, as_number, as_lookup, output_keys, hash_key })
     }
 
+    /// Reads events of which no field is asked for, for programs that look at their places and identities.
+    fn without_fields(settings: &Settings) -> Schema {
+        match Schema::new(settings, &[], [0; 16]) {
+            Ok(schema) => schema,
+            Err(UnknownField(name)) => unreachable!("{name} was not asked for"),
+        }
+    }
+
     /// Whether each of the fields is what stands in one place, whatever the dialect.
     ///
     /// # Errors
@@ -752,11 +760,7 @@ pub struct IdentityReader(Schema);
 impl IdentityReader {
     /// Reads events as the settings say where they stand.
     pub fn new(settings: &Settings) -> IdentityReader {
-        // No field is asked for, so none can be unknown.
-        match Schema::new(settings, &[], [0; 16]) {
-            Ok(schema) => IdentityReader(schema),
-            Err(UnknownField(name)) => unreachable!("{name} was not asked for"),
-        }
+        IdentityReader(Schema::without_fields(settings))
     }
 
     /// The identities of a record's events, in their order; none if the record holds no CloudTrail event.

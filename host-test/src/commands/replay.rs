@@ -131,7 +131,7 @@ pub(crate) fn run(args: &args::Replay) -> anyhow::Result<ExitCode> {
 /// What a record takes beside its text.
 const RECORD_COST: usize = size_of::<Record>() + 64;
 
-/// The records of the files, as far as they are read.
+/// The records of the files that have been read.
 struct Reading {
     max_record: usize,
     /// How many bytes of memory are left for records; none, if a record found none.

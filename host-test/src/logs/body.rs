@@ -69,7 +69,7 @@ pub fn read(body: &[u8], max_record: usize, mut is_candidate: impl FnMut(NativeS
     read_lines(body, max_record, &mut is_candidate).unwrap_or_else(|| read_texts(body, max_record, is_candidate))
 }
 
-/// The same of a text whose lines all begin and end as objects do and, where they may be candidates, are one
+/// Finds the records of a text whose lines all begin and end as objects do and, where they may be candidates, are one
 /// each; `None` for any other.
 pub fn read_lines(
     text: &[u8],
@@ -117,7 +117,7 @@ fn is_document(top: Top) -> bool {
     top.keys == 1 && top.records.is_some()
 }
 
-/// The same of a body in whatever framing.
+/// Finds the records of a body in any framing.
 fn read_texts(body: &[u8], max_record: usize, mut is_candidate: impl FnMut(NativeSearch<'_>, Extent) -> bool) -> Batch {
     let mut batch = Batch::default();
     let (mut framer, mut at) = (Framer::new(max_record), 0);

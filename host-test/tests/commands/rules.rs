@@ -69,7 +69,7 @@ fn what_stands_among_rules_and_is_not_read_is_named() {
         ("rules/export.NDJSON", kibana),
         ("rules/link.txt", "it is a link to nothing; correct or remove the link"),
         ("rules/login.toml.bak", "rules are files that end in .toml; rename it if it is a rule, or move it elsewhere"),
-        ("rules/pipe", "it is no file; remove it"),
+        ("rules/pipe", "it is not a regular file; remove it"),
     ]
     .iter()
     .map(|(file, said)| format!("firstseen: warning: {dir}/{file} is not read: {said}\n"))

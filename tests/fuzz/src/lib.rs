@@ -39,6 +39,10 @@ pub fn event_reader(data: &[u8]) {
             .collect();
     }
     let record = String::from_utf8_lossy(data);
+    let is_written_by_aws = |FieldRef(at): FieldRef| {
+        let name = firstseen_engine::event::fields::names().nth(usize::from(at)).expect("a name of the table");
+        name.contains("additional_event") || name.contains("response_elements")
+    };
     SCHEMAS.with(|schemas| {
         for (schema, fields) in schemas {
             let texts = Texts::default();
@@ -47,9 +51,13 @@ pub fn event_reader(data: &[u8]) {
                 let event = events.view(number).expect("an event");
                 let _ = (event.event_time(), event.event_id());
                 for field in (0..*fields).map(FieldRef) {
-                    let texts = event.terms(field);
-                    assert_eq!(texts.first().cloned(), event.first_text(field));
-                    assert!(texts.iter().all(|text| !text.is_empty()), "an empty value");
+                    let (terms, first) = (event.terms(field), event.first_text(field));
+                    // What AWS writes anew for each request is left out of terms, and nothing else is.
+                    match is_written_by_aws(field) {
+                        true => assert!(terms.is_empty() || first.is_some(), "terms without a value"),
+                        false => assert_eq!(terms.first(), first.as_ref()),
+                    }
+                    assert!(terms.iter().all(|text| !text.is_empty()), "an empty value");
                 }
             }
         }

@@ -190,7 +190,7 @@ impl<'p> Tree<'p> {
         self.child_of_key(parent, name, NameKey::new(parent, name))
     }
 
-    /// The same, for a name whose key is known.
+    /// The child of a name whose key is known.
     fn child_of_key(self, parent: NodeId, name: &[u8], key: NameKey) -> Option<&'p Node> {
         let mut number = self.buckets[key.bucket];
         loop {

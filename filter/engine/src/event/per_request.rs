@@ -99,7 +99,7 @@ pub(crate) fn without(json: &str) -> (String, bool) {
     without_in(json, MAX_TEXTS)
 }
 
-/// The same; texts in it are opened so deep.
+/// JSON without per-request members, whose texts are opened so many levels deep; and whether that differs.
 fn without_in(json: &str, texts: usize) -> (String, bool) {
     let mut out = String::with_capacity(json.len());
     let mut is_changed = false;
@@ -187,7 +187,7 @@ fn text_in(text: &str, texts: usize) -> Option<String> {
     is_changed.then_some(other)
 }
 
-/// The same of Elastic's form, whose members are `name=value` with `, ` between them.
+/// Reads Elastic's form, whose members are `name=value` with `, ` between them.
 fn of_pairs(text: &str) -> (String, bool) {
     let mut out = String::new();
     let mut depth = Depth::default();

@@ -24,7 +24,7 @@ const PATIENCE: u8 = 16;
 /// which asks once in each is not taken for one.
 const ENOUGH: u16 = 24;
 
-/// The same if two fields differ: tools that ask in each Region make other values in several fields.
+/// How often it must be if two fields differ: tools that ask in each Region make other values in several fields.
 const ENOUGH_OF_TWO: u16 = 48;
 
 /// After how many comparisons all counts are halved.
