@@ -193,7 +193,7 @@ impl<'p, 'a> Reading<'p, 'a> {
             Kind::Object => self.objects_in_row(text, around),
             Kind::Array => {
                 let mark = self.mark();
-                if self.list(text, 0, ROOT, around).is_none() {
+                if self.below_text(text, Kind::Array, ROOT, around).is_none() {
                     self.forget_behind(&mark);
                 }
             }
@@ -264,6 +264,7 @@ impl<'p, 'a> Reading<'p, 'a> {
     }
 
     /// Reads the object ahead as a scope of its own.
+    #[inline(never)]
     fn scope(&mut self, text: &'a str, at: usize, around: Around) -> Option<Behind> {
         let (open, objects) = (self.open.len(), self.objects.len());
         let scope = self.begin(text, at, around)?;
@@ -333,7 +334,7 @@ impl<'p, 'a> Reading<'p, 'a> {
         let Some(text) = self.decoded(text, false) else { return };
         let mark = self.mark();
         let kind = Kind::of(text.as_bytes().first().copied().unwrap_or(0));
-        let behind = self.below(text, 0, kind, node, Around { scope, how: 0 });
+        let behind = self.below_text(text, kind, node, Around { scope, how: 0 });
         if behind.is_none_or(|behind| json::token(text.as_bytes(), behind.get()) != text.len()) {
             self.forget_behind(&mark);
         }
@@ -456,49 +457,63 @@ impl<'p, 'a> Reading<'p, 'a> {
         }
     }
 
-    /// Reads what stands below `node` in the value ahead, or in the envelope that it is. Arrays directly inside arrays hold no
-    /// fields; not following them keeps the recursion short.
-    fn below(&mut self, text: &'a str, at: usize, kind: Kind, node: NodeId, around: Around) -> Option<Behind> {
-        match kind {
-            Kind::Object if around.is_envelope() => self.scope(text, at, around),
-            Kind::Object => self.object(text, at, node, around.scope),
-            Kind::Array => self.list(text, at, node, around),
-            Kind::Text | Kind::Other => json::skip(text.as_bytes(), at),
-        }
-    }
-
-    /// Reads the array ahead: what stands below `node` in its objects, or each as a scope if it is an envelope.
-    fn list(&mut self, text: &'a str, at: usize, node: NodeId, mut around: Around) -> Option<Behind> {
+    /// Reads what stands below `node` in the value ahead, or in the envelope that it is: in an array, in each of its objects. Arrays
+    /// directly inside arrays hold no fields; not following them keeps the recursion short. A part of `object`, for the same
+    /// reason: the host's stack has few bytes for each level.
+    #[inline(always)]
+    fn below(&mut self, text: &'a str, at: usize, kind: Kind, node: NodeId, mut around: Around) -> Option<Behind> {
         let bytes = text.as_bytes();
-        around.how |= IN_LIST;
-        let mut at = json::expect(bytes, at, b'[')?.get();
-        if let Some(behind) = json::expect(bytes, at, b']') {
-            return Some(behind);
-        }
+        let mut at = match kind {
+            Kind::Object => at,
+            Kind::Array => {
+                around.how |= IN_LIST;
+                let at = json::expect(bytes, at, b'[')?.get();
+                if let Some(behind) = json::expect(bytes, at, b']') {
+                    return Some(behind);
+                }
+                json::token(bytes, at)
+            }
+            Kind::Text | Kind::Other => return json::skip(bytes, at),
+        };
         loop {
-            let start = json::token(bytes, at);
-            let behind = match json::kind(bytes, start) {
-                Kind::Object if around.is_envelope() => self.scope(text, start, around)?,
-                Kind::Object => self.object(text, start, node, around.scope)?,
-                kind => {
-                    let behind = json::skip(bytes, start)?;
-                    if kind == Kind::Text && around.is_envelope() {
-                        let (position, is_decoded) = (self.position(start), self.is_decoded);
-                        self.envelopes.push(Later {
-                            text: text.get(start..behind.get())?,
-                            around,
-                            position,
-                            is_decoded,
-                        });
+            let behind = match json::kind(bytes, at) {
+                Kind::Object => self.element(text, at, node, around)?,
+                element => {
+                    let behind = json::skip(bytes, at)?;
+                    if element == Kind::Text && around.is_envelope() {
+                        self.listed_text(text.get(at..behind.get())?, at, around);
                     }
                     behind
                 }
             };
+            if kind == Kind::Object {
+                return Some(behind);
+            }
             match json::next(bytes, behind.get(), b']')? {
-                Next::At(next) => at = next,
+                Next::At(next) => at = json::token(bytes, next),
                 Next::End(behind) => return Some(behind),
             }
         }
+    }
+
+    /// What [`Reading::below`] does, for what is read from the beginning of a text.
+    #[inline(never)]
+    fn below_text(&mut self, text: &'a str, kind: Kind, node: NodeId, around: Around) -> Option<Behind> {
+        self.below(text, 0, kind, node, around)
+    }
+
+    /// Reads the object ahead: members below `node`, or a scope of its own if it is in an envelope.
+    #[inline(always)]
+    fn element(&mut self, text: &'a str, at: usize, node: NodeId, around: Around) -> Option<Behind> {
+        if around.is_envelope() { self.scope(text, at, around) } else { self.object(text, at, node, around.scope) }
+    }
+
+    /// Takes down a text in a list that is an envelope.
+    #[cold]
+    #[inline(never)]
+    fn listed_text(&mut self, text: &'a str, at: usize, around: Around) {
+        let (position, is_decoded) = (self.position(at), self.is_decoded);
+        self.envelopes.push(Later { text, around, position, is_decoded });
     }
 }
 
