@@ -138,7 +138,7 @@ impl Scanner {
         self.lines
     }
 
-    /// What stands at the top of the text, as far as it was read.
+    /// What stands at the top of the part that was read.
     pub fn top(&self) -> Top {
         self.top
     }

@@ -216,7 +216,7 @@ impl Owner {
         }
     }
 
-    /// How many entries were used once, as far as they tell: of tuples, those that were not seen at a second time.
+    /// How many entries were used once: of tuples, those that were not seen at a second time.
     pub fn count_used_once(&self) -> usize {
         let is_once = |(_, entry): &(Fingerprint, Entry)| {
             entry.first_seen == entry.last_seen && (self.purpose == Purpose::Tuples || entry.detail == 1)
