@@ -136,7 +136,7 @@ enum Kind {
 enum Failure {
     Unreadable(anyhow::Error),
     Refused(Vec<Diagnostic>),
-    /// There is no rule in it, in a sentence.
+    /// The message for a path that holds no rules.
     NoRule(String),
 }
 

@@ -160,7 +160,7 @@ impl Pipe<'_> {
         }
     }
 
-    /// Writes a record, as it was or as the module gives it back, on one line.
+    /// Writes a record, unchanged or with its alerts, on one line.
     fn write(&mut self, record: &Record<'_>, text: &[u8]) -> io::Result<()> {
         let mut output = self.output.borrow_mut();
         output.write_all(record.before)?;

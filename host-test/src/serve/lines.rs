@@ -3,7 +3,7 @@
 //! In: a body's bytes as they come. Out: pieces of it that end where a line ends and the next begins with `{`; and what is left at
 //! the end. Together they are the body. Bounds: each byte is looked at a few times; the memory is the body's own, and long parts
 //! are not copied. Not here: what is in a piece. Its reader says whether all its lines begin and end as objects do
-//! ([`body::read_lines`]), and gives it back if they do not: then all that is left stays in one.
+//! ([`body::read_lines`]), and returns it if they do not. Then all that is left stays in one piece.
 //!
 //! Why such a piece means by itself what it means in the body: a text that a line leaves open cannot go on in a line that begins
 //! with `{` behind one that ended with `}`, for no JSON has `{` behind `}`.
