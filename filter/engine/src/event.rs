@@ -11,6 +11,7 @@
 //! the dialect, it holds no event in ECS, and no envelope but the operator's. That spares a search in nearly every record.
 
 use alloc::borrow::Cow;
+use alloc::collections::BinaryHeap;
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -261,9 +262,11 @@ impl<'a> Events<'a> {
                 *holds_event = true;
             }
         }
-        found.reverse();
-        found.sort_by_key(|found| self.scopes.inner(found.scope).map_or(0, |scope| scope.position));
-        found
+        let position = |found: &Found<'a>| self.scopes.inner(found.scope).map_or(0, |scope| scope.position);
+        // A heap is a tenth of the code of `sort`, and is as fast for as many as there are.
+        let order = found.iter().enumerate().map(|(at, found)| (position(found), found.scope, at));
+        let order = order.collect::<BinaryHeap<_>>().into_sorted_vec();
+        order.into_iter().filter_map(|(.., at)| found.get(at).copied()).collect()
     }
 
     /// The dialect that a scope is an event of, if it is one.
