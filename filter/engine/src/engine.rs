@@ -15,6 +15,7 @@ use crate::alert::{self, Finding, Frame, Group, HistoryState, MAX_ALERTS, MAX_RE
 use crate::enrichment::{AsFields, Enrichment};
 use crate::event::timestamp::Millis;
 use crate::event::{EventView, Events, Schema, Texts, UnknownField, output_key};
+use crate::host_clock::HostClock;
 use crate::journal::keeper::Keeper;
 use crate::learning::{Learned, Learning};
 use crate::new_terms::fingerprint::{EventHash, Fingerprint, Key};
@@ -57,7 +58,7 @@ pub struct Engine {
     learning: Option<Learning>,
     /// The groups of events that were learned from, to be learned in the order of time.
     learned_groups: Vec<(Seconds, OwnerNumber, Fingerprint)>,
-    max_clock_skew: Millis,
+    clock: HostClock,
 }
 
 /// A rule, and what is made of it once.
@@ -185,7 +186,7 @@ impl Engine {
         history.age_out_removed_rules();
         let enrichment = Enrichment::after(history.enrichment());
         let loaded_asks = loaded.iter().any(|loaded| loaded.asks_organization);
-        let max_clock_skew = Millis::try_from(settings.max_clock_skew_ms).unwrap_or(Millis::MAX);
+        let clock = HostClock::new(settings.max_clock_skew_ms);
         Ok(Engine {
             settings,
             fields,
@@ -201,7 +202,7 @@ impl Engine {
             recognition: Recognition::default(),
             learning: None,
             learned_groups: Vec::new(),
-            max_clock_skew,
+            clock,
         })
     }
 
@@ -302,9 +303,10 @@ impl Engine {
             }
             is_matched |= asks_organization || !matching.is_empty();
             if !matching.is_empty() {
-                let occurrence = occurrence(&event, examined, record, arrival, self.max_clock_skew, &self.history);
+                let at = self.clock.observe(event.event_time(), arrival, &mut self.history);
+                let occurrence = occurrence(&event, examined, record, at, &self.history);
                 if self.begun_at == 0 {
-                    self.history.begin(occurrence.at);
+                    self.history.begin(occurrence.at.max(self.history.clock()));
                 }
                 for loaded in matching {
                     findings.add(&mut self.history, loaded, &occurrence, self.settings.warming, &self.fields);
@@ -314,6 +316,9 @@ impl Engine {
         }
         if is_matched {
             commit(&mut self.keeper, &mut self.history, arrival);
+            if let Some(notice) = self.clock.take_notice() {
+                self.enrichment.say(notice);
+            }
         }
         let Findings { alerting, suppressed, alerts, history: mut state } = findings;
         if alerting.is_empty() && suppressed.is_empty() {
@@ -344,8 +349,11 @@ impl Engine {
             commit(&mut self.keeper, &mut self.history, arrival);
         }
         if self.begun_at == 0 || at < self.begun_at {
+            if self.begun_at != 0 && millis(self.begun_at) > self.clock.latest(arrival) {
+                self.history.undo_begin();
+            }
             self.begun_at = at;
-            self.history.begin(at);
+            self.history.begin(self.clock.now(arrival, &self.history).max(1));
             commit(&mut self.keeper, &mut self.history, arrival);
         }
         self.settled = millis(self.begun_at)..self.enrichment.ends_at().map_or(Millis::MAX, millis);
@@ -359,12 +367,11 @@ impl Engine {
             return;
         }
         let readable = readable(record);
-        let record = record.bytes();
         let texts = Texts::default();
         let schema = schema(&self.schema, &self.settings, &self.fields, &self.history);
         let Some(mut events) = schema.and_then(|schema| Events::read(schema, &readable, &texts)) else { return };
         let learning = self.learning.get_or_insert_with(|| Learning::of(rules(&self.rules), &self.fields));
-        let latest = now.saturating_add(self.max_clock_skew);
+        let latest = self.clock.latest(now);
         let key = self.history.key();
         for number in 0..events.len() {
             let Some(event) = events.view(number) else { break };
@@ -373,7 +380,7 @@ impl Engine {
             if matching.is_empty() || event.event_time().is_none_or(|time| time > latest) {
                 continue;
             }
-            let Occurrence { at, .. } = occurrence(&event, number, record, now, self.max_clock_skew, &self.history);
+            let at = seconds(event.event_time().unwrap_or(now));
             for LoadedRule { rule, tuples, groups, .. } in matching {
                 if let (Some(new_terms), Some(owned)) = (&rule.new_terms, tuples) {
                     for tuple in TermTuples::of(&new_terms.fields, &event, key).each() {
@@ -430,7 +437,8 @@ impl Engine {
         let mut explanations = Vec::new();
         for number in 0..events.len() {
             let Some(event) = events.view(number) else { break };
-            let occurrence = occurrence(&event, number, record, arrival, self.max_clock_skew, &self.history);
+            let at = self.clock.peek(event.event_time(), arrival, &self.history);
+            let occurrence = occurrence(&event, number, record, at, &self.history);
             self.explain_event(&occurrence, &mut explanations);
         }
         explanations
@@ -541,13 +549,9 @@ fn occurrence<'e>(
     event: &'e EventView<'e>,
     number: usize,
     record: &[u8],
-    arrival: Millis,
-    max_clock_skew: Millis,
+    at: Seconds,
     history: &History,
 ) -> Occurrence<'e> {
-    // A host that does not know the time passes 0; then there is nothing to hold event time against.
-    let latest = if arrival == 0 { Millis::MAX } else { arrival.saturating_add(max_clock_skew) };
-    let at = seconds(event.event_time().unwrap_or(arrival).min(latest));
     let identity = event.event_id();
     let text = event.own_text().map_or(record, str::as_bytes);
     let hash = history.key().event(identity.as_deref().map_or(text, str::as_bytes));

@@ -38,6 +38,9 @@
 //!  10      4  place of a label   4  its address       4  its organisation
 //!             or 65,536 and an owner's number            4  when its entries were found to be used once
 //!                                                        2  which fields differ, one bit each   2  zero
+//!             or 131,072: what events show of the clock  4  the earliest of those that are later than it allows
+//!                                                        1  how many are later   1  how many agree
+//!                                                        1  1: the later ones are the first   1  1: it was reported
 //! ```
 //!
 //! A checksum is 64 bits of SipHash-2-4 under the file's key. A record says what is so from then on, and replaces what an
@@ -59,6 +62,7 @@ use crate::new_terms::history::{Change, History, OwnerNumber, Repairs};
 
 pub mod keeper;
 pub mod recovery;
+mod rewrite;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -192,6 +196,11 @@ impl Batch {
     pub fn finish(mut self) -> Vec<u8> {
         self.end();
         self.bytes
+    }
+
+    /// How many bytes there are so far.
+    fn len(&self) -> usize {
+        self.bytes.len()
     }
 
     /// Whether the next record begins another batch.
@@ -384,6 +393,33 @@ impl Record {
     }
 }
 
+impl Record {
+    /// Takes in what the record says, beside what the history knows; `owners` are the history's by their numbers in the file. That
+    /// something was forgotten is no reason to forget it.
+    fn merge(self, history: &mut History, owners: &mut Vec<Option<OwnerNumber>>) {
+        match self {
+            Record::Clock(clock) => history.restore_clock(clock.max(history.clock())),
+            Record::Repairs(repairs) => history.merge_repairs(repairs),
+            Record::Owner(number, owner) => {
+                let at = usize::from(number.0);
+                owners.resize(owners.len().max(at + 1), None);
+                if let Some(known) = owners.get_mut(at) {
+                    *known = history.merge_owner(&owner);
+                }
+            }
+            Record::Entry(number, print, entry) => {
+                if let Some(Some(number)) = owners.get(usize::from(number.0)) {
+                    history.merge_entry(*number, print, &entry);
+                }
+            }
+            Record::Forgotten { .. } | Record::Held(..) => {}
+            Record::Ghost(place, ghost) => history.merge_ghost(place, ghost),
+            Record::Enrichment(hour) => history.merge_enrichment(hour),
+            Record::Label(place, label) => history.merge_label(place, label),
+        }
+    }
+}
+
 /// The records of a batch; `Err` where the bytes are none.
 #[derive(Debug, Clone)]
 pub struct Records<'b>(Reader<'b>);
@@ -407,7 +443,34 @@ impl<'b> Records<'b> {
             .then(|| (Records(Reader(records)), BATCH_HEADER_LEN + records.len()))
     }
 
+    /// Whether there are no more.
+    pub fn is_empty(&self) -> bool {
+        self.0.0.is_empty()
+    }
+
+    /// Takes the record ahead if it is an entry: nearly all are, and this is a few steps in an interpreter.
+    pub fn take_entry(&mut self) -> Option<(OwnerNumber, Fingerprint, Entry)> {
+        let Records(Reader(bytes)) = self;
+        let (&[kind, a, b, ref rest @ ..], behind) = bytes.split_first_chunk::<ENTRY_LEN>()?;
+        if kind != ENTRY {
+            return None;
+        }
+        let (print, numbers) = rest.split_first_chunk::<16>()?;
+        let [first_seen, last_seen, detail, introduced_by] = *numbers.as_chunks().0.first_chunk::<4>()?;
+        *bytes = behind;
+        let entry = Entry {
+            first_seen: u32::from_le_bytes(first_seen),
+            last_seen: u32::from_le_bytes(last_seen),
+            detail: u32::from_le_bytes(detail),
+            introduced_by: EventHash(u32::from_le_bytes(introduced_by)),
+        };
+        Some((OwnerNumber(u16::from_le_bytes([a, b])), Fingerprint(*print), entry))
+    }
+
     fn record(&mut self) -> Option<Record> {
+        if let Some((owner, print, entry)) = self.take_entry() {
+            return Some(Record::Entry(owner, print, entry));
+        }
         let Records(reader) = self;
         let kind = reader.array::<1>()?;
         Some(match kind[0] {
@@ -430,16 +493,6 @@ impl<'b> Records<'b> {
                 owner.standing = Standing::from_numbers(standing);
                 Record::Owner(number, Box::new(owner))
             }
-            ENTRY => Record::Entry(
-                reader.owner()?,
-                reader.print()?,
-                Entry {
-                    first_seen: reader.u32()?,
-                    last_seen: reader.u32()?,
-                    detail: reader.u32()?,
-                    introduced_by: EventHash(reader.u32()?),
-                },
-            ),
             kind @ (EXPIRED | EVICTED) => {
                 Record::Forgotten { owner: reader.owner()?, print: reader.print()?, is_live: kind == EVICTED }
             }

@@ -15,6 +15,7 @@ pub mod decimal;
 mod engine;
 pub mod enrichment;
 pub mod event;
+mod host_clock;
 pub mod journal;
 mod learning;
 pub mod new_terms;

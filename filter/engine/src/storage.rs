@@ -65,6 +65,14 @@ pub trait Storage: fmt::Debug {
     /// Not all could be written.
     fn append_to_replacement(&mut self, bytes: &[u8]) -> Result<(), StorageError>;
 
+    /// Waits until what was written to the replacement is on the medium; a storage may leave that to [`Storage::replace`].
+    ///
+    /// # Errors
+    /// That is not sure.
+    fn sync_replacement(&mut self) -> Result<(), StorageError> {
+        Ok(())
+    }
+
     /// Waits, if asked to, until the replacement is on the medium, and puts it in the state file's place; from now on it is
     /// the open state file. After an error the state file is open as it was before. A replacement that somebody else has
     /// written to, or begun anew, is an error.
@@ -108,7 +116,9 @@ impl StorageError {
     /// What went wrong, in words.
     pub fn text(self) -> String {
         let words = match self.0 {
-            2 | 63 => "permission denied",
+            2 => "permission denied",
+            63 => "operation not permitted",
+            6 => "resource temporarily unavailable",
             8 => "the host gives no directory",
             10 => "another filter or program writes it",
             19 => "quota exceeded",
@@ -119,6 +129,10 @@ impl StorageError {
             33 | 41 => "too many open files",
             44 => "no such directory",
             51 => "no space left",
+            54 => "part of its path is not a directory",
+            58 => "not supported by the host",
+            70 => "it is not a regular file",
+            72 => "stale file handle of a network file system",
             69 => "read-only file system",
             76 => "not permitted by the host",
             number => return ["WASI error ", &decimal(u64::from(number))].concat(),

@@ -7,8 +7,9 @@
 //! ```text
 //! changes:  the file is as it was left?  no: removed: write it anew; written by somebody else: give it up
 //!           append
-//!           it is too long?              write a replacement, put it in its place
+//!           it is too long?              write a replacement, a part with each event, and put it in its place
 //! failed:   from then on, every RETRY_SECONDS, write a replacement
+//! yielded:  another writes it: once it has stayed as it is for QUIET_SECONDS, take in what it says, and write a replacement
 //! ```
 //!
 //! A crash leaves: in an append, its beginning, which recovery drops; before the replacement is in its place, the old file;
@@ -21,10 +22,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::recovery::{self, Recovered, Unreadable};
-use super::{Batch, NoHeader, header, live_len};
+use super::rewrite::{self, Rewrite, owners};
+use super::{Batch, NoHeader, live_len};
 use crate::decimal::decimal;
-use crate::enrichment::Hour;
-use crate::new_terms::fingerprint::Key;
+use crate::new_terms::fingerprint::{Key, seed_tables};
 use crate::new_terms::history::entry::Seconds;
 use crate::new_terms::history::{Change, History};
 use crate::rule::Sync;
@@ -43,8 +44,12 @@ const RETRY_EVENTS: usize = 1000;
 /// Behind how much that is appended all owners are written again, in bytes.
 const OWNERS_EVERY: u64 = 64 << 10;
 
-/// How much of a replacement is written at once, in bytes.
-const WRITE_LEN: usize = 128 << 10;
+/// How long the file must stay as it is, in seconds of arrival time, until another writer is taken for gone; twice as long each time
+/// that one comes again, up to an hour.
+const QUIET_SECONDS: u32 = 60;
+const MAX_QUIET_SECONDS: u32 = 60 * 60;
+
+pub use super::rewrite::write;
 
 /// Keeps one state file.
 #[derive(Debug)]
@@ -52,6 +57,10 @@ pub struct Keeper {
     storage: Box<dyn Storage>,
     sync: Sync,
     state: State,
+    /// The replacement in the making, and what is said when it is in its place.
+    rewrite: Option<(Rewrite, &'static str)>,
+    /// See [`QUIET_SECONDS`].
+    quiet: u32,
     /// How often the file could not be written.
     failures: u64,
     notices: Vec<String>,
@@ -77,6 +86,14 @@ enum State {
         /// How long the file may be at most, if nobody else has written to it.
         len: u64,
     },
+    /// Another filter or program writes the file.
+    Yielded {
+        /// When it is looked whether the other is gone, or after how many more events with changes.
+        look_at: Seconds,
+        look_in: usize,
+        /// The file's length when that was looked at last.
+        seen: u64,
+    },
     /// The file is not this keeper's to write.
     GivenUp,
 }
@@ -84,6 +101,7 @@ enum State {
 impl Keeper {
     /// Opens the state file, and returns the history in it, or an empty one with a new random key.
     pub fn open(mut storage: Box<dyn Storage>, sync: Sync, capacity: u32, new_key: Key) -> (Keeper, History) {
+        seed_tables(new_key.0);
         let mut notices = Vec::new();
         let empty = || History::new(capacity, new_key);
         let (state, history) = match storage.open() {
@@ -132,7 +150,7 @@ impl Keeper {
                 }
             },
         };
-        let mut keeper = Keeper { storage, sync, state, failures: 0, notices };
+        let mut keeper = Keeper { storage, sync, state, rewrite: None, quiet: QUIET_SECONDS, failures: 0, notices };
         if keeper.state == State::Unwritten
             && let Err(error) = keeper.write_anew(&history)
         {
@@ -144,6 +162,12 @@ impl Keeper {
     /// Whether the history outlives this process.
     pub fn is_durable(&self) -> bool {
         matches!(self.state, State::Kept { .. })
+    }
+
+    /// Whether a replacement is in the making.
+    #[cfg(test)]
+    pub(super) fn is_rewriting(&self) -> bool {
+        self.rewrite.is_some()
     }
 
     /// How often the file could not be written.
@@ -167,22 +191,33 @@ impl Keeper {
         if history.changes().is_empty() {
             return;
         }
+        let is_rewriting = self.rewrite.is_some();
         let mut longest = u64::MAX;
-        let outcome = match &mut self.state {
+        let mut outcome = match &mut self.state {
             State::GivenUp => Ok(()),
             State::Kept { len, compact_at } => {
                 let (len, compact_at) = (*len, *compact_at);
                 let bytes = changes(history, len);
                 longest = len + bytes.len() as u64;
-                self.append(history, &bytes, len, compact_at)
+                self.append(history, &bytes, len, compact_at, arrival)
             }
-            State::Unwritten => self.write_anew(history),
+            State::Unwritten if is_rewriting => Ok(()),
+            State::Unwritten => self.begin_rewriting(history, ""),
             State::Failing { retry_at, retry_in, len } => {
                 *retry_in = retry_in.saturating_sub(1);
                 longest = *len;
-                if arrival >= *retry_at || *retry_in == 0 { self.write_again(history, longest) } else { Ok(()) }
+                let is_due = arrival >= *retry_at || *retry_in == 0;
+                if is_due && !is_rewriting { self.write_again(history, longest, arrival) } else { Ok(()) }
+            }
+            State::Yielded { look_at, look_in, seen } => {
+                *look_in = look_in.saturating_sub(1);
+                longest = *seen;
+                if arrival >= *look_at || *look_in == 0 { self.look_at_yielded(history, arrival) } else { Ok(()) }
             }
         };
+        if outcome.is_ok() {
+            outcome = self.go_on_rewriting(history, is_rewriting);
+        }
         history.forget_changes();
         if let Err(error) = outcome {
             self.fail(error, arrival.saturating_add(RETRY_SECONDS), history.len(), longest);
@@ -191,20 +226,28 @@ impl Keeper {
 
     fn fail(&mut self, error: StorageError, retry_at: Seconds, entries: usize, len: u64) {
         self.failures += 1;
+        self.rewrite = None;
         if !matches!(self.state, State::Failing { .. }) {
             self.notices.push(in_memory_only(error));
         }
         self.state = State::Failing { retry_at, retry_in: RETRY_EVENTS.max(entries / 10), len };
     }
 
-    fn append(&mut self, history: &History, bytes: &[u8], len: u64, compact_at: u64) -> Result<(), StorageError> {
+    fn append(
+        &mut self,
+        history: &History,
+        bytes: &[u8],
+        len: u64,
+        compact_at: u64,
+        arrival: Seconds,
+    ) -> Result<(), StorageError> {
         let status = self.storage.status()?;
         if !status.is_linked {
             // Removed, or replaced by somebody else's file.
-            return self.write_again(history, len);
+            return self.write_again(history, len, arrival);
         }
         if status.len != len {
-            self.give_up();
+            self.yield_file(arrival, status.len);
             return Ok(());
         }
         self.storage.append(bytes)?;
@@ -218,25 +261,15 @@ impl Keeper {
         }
         let len = len + bytes.len() as u64;
         self.state = State::Kept { len, compact_at };
-        if len <= compact_at.max(MIN_LEN) {
-            return Ok(());
-        }
-        let limit = (2 * live_len(history)).max(MIN_LEN);
-        if len > limit
-            && let Err(error) = self.write_anew(history)
-        {
-            // For a while, a file that is too long is better than none.
-            if len > 2 * limit {
-                return Err(error);
-            }
-            self.state = State::Kept { len, compact_at: len + limit / 4 };
+        if len > compact_at.max(MIN_LEN) && self.rewrite.is_none() && len > longest_len(history) {
+            self.begin_rewriting(history, "")?;
         }
         Ok(())
     }
 
     /// Writes the file that is no more where it was, or that could not be written. One that is longer than this is somebody
     /// else's.
-    fn write_again(&mut self, history: &History, longest: u64) -> Result<(), StorageError> {
+    fn write_again(&mut self, history: &History, longest: u64, arrival: Seconds) -> Result<(), StorageError> {
         let was_failing = matches!(self.state, State::Failing { .. });
         let is_ours = match self.storage.status() {
             Ok(status) if status.is_linked => status.len <= longest,
@@ -248,97 +281,132 @@ impl Keeper {
             Err(error) => return Err(error),
         };
         if !is_ours {
-            self.give_up();
+            self.yield_file(arrival, u64::MAX);
             return Ok(());
         }
-        self.write_anew(history)?;
         let what = if was_failing { " can be written" } else { " was removed, and is written anew" };
-        self.notices.push(sentence(&[STATE_FILE, what, ": the history is durable again"]));
+        if !was_failing {
+            self.state = State::Unwritten;
+        }
+        self.begin_rewriting(history, what)
+    }
+
+    /// Leaves the file to another writer.
+    fn yield_file(&mut self, arrival: Seconds, seen: u64) {
+        if self.rewrite.take().is_some() {
+            rewrite::discard(&mut *self.storage);
+        }
+        self.state = self.yielded(arrival, seen);
+        self.notices.push(sentence(&[
+            STATE_FILE,
+            " is written by another filter or program as well: the history is kept in memory only until the other has \
+             ended; give each filter a directory of its own (accessible_paths)",
+        ]));
+    }
+
+    fn yielded(&self, arrival: Seconds, seen: u64) -> State {
+        State::Yielded { look_at: arrival.saturating_add(self.quiet), look_in: RETRY_EVENTS, seen }
+    }
+
+    /// Takes the file up again, with what the other writer has seen, if it has stayed as it was for a while.
+    fn look_at_yielded(&mut self, history: &mut History, arrival: Seconds) -> Result<(), StorageError> {
+        let State::Yielded { seen, .. } = self.state else { return Ok(()) };
+        let found = match self.storage.open() {
+            Ok(true) => self.storage.status().map(|status| Some(status.len)),
+            Ok(false) | Err(StorageError::NOT_FOUND) => Ok(None),
+            Err(error) => Err(error),
+        };
+        // What cannot be read may be the other's.
+        let Ok(found) = found else {
+            self.state = self.yielded(arrival, seen);
+            return Ok(());
+        };
+        if let Some(len) = found {
+            if len != seen {
+                self.state = self.yielded(arrival, len);
+                return Ok(());
+            }
+            if recovery::merge(&mut *self.storage, history).is_err() {
+                self.state = State::GivenUp;
+                self.notices.push(sentence(&[
+                    STATE_FILE,
+                    " is another filter's or program's, and its fingerprints cannot be compared: the history is kept in memory \
+                     only until a restart",
+                ]));
+                return Ok(());
+            }
+        }
+        self.quiet = self.quiet.saturating_mul(2).min(MAX_QUIET_SECONDS);
+        self.state = State::Failing { retry_at: 0, retry_in: 0, len: seen };
+        self.begin_rewriting(history, " is written by nobody else any more")
+    }
+
+    /// Begins to write all that the history knows in the place of what there was; `what` is said when that is done.
+    fn begin_rewriting(&mut self, history: &History, what: &'static str) -> Result<(), StorageError> {
+        match Rewrite::begin(&mut *self.storage, history) {
+            Ok(rewrite) => self.rewrite = Some((rewrite, what)),
+            Err(error) => self.cannot_rewrite(history, error)?,
+        }
         Ok(())
     }
 
-    fn give_up(&mut self) {
-        self.state = State::GivenUp;
-        self.notices.push(sentence(&[
-            STATE_FILE,
-            " is written by another filter or program as well: the history is kept in memory only; give each filter a \
-             directory of its own (accessible_paths), then restart",
-        ]));
+    /// Writes another part of the replacement, if there is one in the making; `is_behind` says whether the history has changed
+    /// since the last part.
+    fn go_on_rewriting(&mut self, history: &History, is_behind: bool) -> Result<(), StorageError> {
+        let Some((mut rewrite, what)) = self.rewrite.take() else { return Ok(()) };
+        let storage = &mut *self.storage;
+        let mut part = || {
+            if is_behind {
+                rewrite.append_changes(storage, &changes(history, 0))?;
+            }
+            rewrite.part(storage, history)
+        };
+        let sync = self.sync == Sync::Data || !history.is_empty();
+        let written = match part() {
+            Ok(false) => {
+                self.rewrite = Some((rewrite, what));
+                return Ok(());
+            }
+            // Where the power may fail between the name and what it stands for, all would be lost, not the latest part.
+            Ok(true) => rewrite.finish(&mut *self.storage, history, sync),
+            Err(error) => Err(error),
+        };
+        match written {
+            Ok(len) => {
+                self.state = State::Kept { len, compact_at: 0 };
+                if !what.is_empty() {
+                    self.notices.push(sentence(&[STATE_FILE, what, ": the history is durable again"]));
+                }
+                Ok(())
+            }
+            Err(error) => self.cannot_rewrite(history, error),
+        }
+    }
+
+    /// The replacement cannot be written. For a while, a file that is too long is better than none.
+    fn cannot_rewrite(&mut self, history: &History, error: StorageError) -> Result<(), StorageError> {
+        rewrite::discard(&mut *self.storage);
+        let limit = longest_len(history);
+        match self.state {
+            State::Kept { len, .. } if len <= 2 * limit => {
+                self.state = State::Kept { len, compact_at: len + limit / 4 };
+                Ok(())
+            }
+            _ => Err(error),
+        }
     }
 
     /// Writes all that the history knows, in the place of what there was.
     fn write_anew(&mut self, history: &History) -> Result<(), StorageError> {
-        // Where the power may fail between the name and what it stands for, all would be lost, not the latest part.
         let len = write(&mut *self.storage, history, self.sync == Sync::Data || !history.is_empty())?;
         self.state = State::Kept { len, compact_at: 0 };
         Ok(())
     }
 }
 
-/// Puts a file that holds the history in the state file's place; its length, in bytes.
-///
-/// # Errors
-/// That was not possible; what was in its place still is.
-pub fn write(storage: &mut dyn Storage, history: &History, sync: bool) -> Result<u64, StorageError> {
-    storage.create()?;
-    let written = write_replacement(storage, history);
-    if written.is_err() {
-        // It takes no more space.
-        let _ = storage.create();
-    }
-    let len = written?;
-    storage.replace(sync)?;
-    Ok(len)
-}
-
-fn write_replacement(storage: &mut dyn Storage, history: &History) -> Result<u64, StorageError> {
-    let mut len = 0;
-    let mut batch = Batch::behind(header(history.key()), history.key());
-    let has_owners = history.owners().any(|(_, owner)| owner.is_in_use());
-    for _ in 0..1 + usize::from(has_owners) {
-        batch.clock(history.clock());
-        batch.repairs(history.repairs());
-        if history.enrichment() != Hour::default() {
-            batch.enrichment(history.enrichment());
-        }
-        owners(&mut batch, history);
-        batch.split();
-    }
-    for (number, owner) in history.owners() {
-        let mut is_first = true;
-        for (print, entry) in owner.entries() {
-            if batch.is_full() {
-                batch.split();
-                is_first = true;
-            }
-            if batch.bytes.len() >= WRITE_LEN {
-                let bytes = batch.take();
-                len += bytes.len() as u64;
-                storage.append_to_replacement(&bytes)?;
-                is_first = true;
-            }
-            if core::mem::take(&mut is_first) {
-                batch.owner(number, owner);
-            }
-            batch.entry(number, print, &entry);
-        }
-    }
-    for (place, ghost) in history.ghosts() {
-        batch.ghost(place, ghost);
-    }
-    for (place, label) in history.kept_labels() {
-        batch.label(place, label);
-    }
-    let bytes = batch.finish();
-    storage.append_to_replacement(&bytes)?;
-    Ok(len + bytes.len() as u64)
-}
-
-/// The owners that are in use: what nobody uses and nothing belongs to is left out.
-fn owners(batch: &mut Batch, history: &History) {
-    for (number, owner) in history.owners().filter(|(_, owner)| owner.is_in_use()) {
-        batch.owner(number, owner);
-    }
+/// How long the file of a history may be until it is compacted, in bytes.
+fn longest_len(history: &History) -> u64 {
+    (2 * live_len(history)).max(MIN_LEN)
 }
 
 /// The changes as batches, behind a file of this length.

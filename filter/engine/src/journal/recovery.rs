@@ -12,12 +12,11 @@
 //!          then it is what a crash left of the last append
 //! ```
 
-use alloc::vec;
 use alloc::vec::Vec;
 
 use super::{BATCH_HEADER_LEN, HEADER_LEN, MARK, MAX_RECORDS_LEN, NoHeader, Record, Records, key_of};
 use crate::new_terms::fingerprint::Key;
-use crate::new_terms::history::{History, OwnerNumber};
+use crate::new_terms::history::History;
 use crate::storage::{Storage, StorageError};
 
 /// The longest batch, in bytes.
@@ -53,36 +52,31 @@ pub enum Unreadable {
 /// # Errors
 /// Its header is not one, or it cannot be read at all.
 pub fn recover(storage: &mut dyn Storage, capacity: u32) -> Result<Recovered, Unreadable> {
-    let mut file = Buffered { storage, bytes: Vec::new(), start: 0, ended: false, read: 0 };
-    file.fill(HEADER_LEN).map_err(Unreadable::Storage)?;
-    let key = key_of(file.rest()).map_err(Unreadable::Header)?;
-    file.start += HEADER_LEN;
-    let mut recovered = Recovered { history: History::new(capacity, key), len: 0, damaged: 0, torn: 0 };
-    // Bytes since the last whole batch, and whether they begin as one that the file is too short for.
-    let (mut passed, mut is_torn) = (0, false);
-    loop {
-        file.fill(MAX_BATCH_LEN).map_err(Unreadable::Storage)?;
-        if file.rest().is_empty() {
-            break;
-        }
-        if let Some(len) = restore_batch(file.rest(), key, &mut recovered.history) {
-            file.start += len;
-            recovered.damaged += core::mem::take(&mut passed);
-            continue;
-        }
-        if passed == 0 {
-            is_torn = file.ended && is_beginning(file.rest());
-        }
-        let next = file.rest().windows(MARK.len()).skip(1).position(|bytes| bytes == MARK).map(|at| at + 1);
-        // A mark may stand across the end of what is read.
-        let rest = file.rest().len();
-        let step = next.unwrap_or(if file.ended { rest } else { rest - (MARK.len() - 1) });
-        file.start += step;
-        passed += step as u64;
+    let (mut file, key) = Buffered::open(storage)?;
+    let mut history = History::new(capacity, key);
+    let (damaged, torn) = file.batches(key, &mut |records| restore_batch(records, &mut history))?;
+    Ok(Recovered { len: file.read, history, damaged, torn })
+}
+
+/// Takes in what the open state file says, beside what the history knows already.
+///
+/// # Errors
+/// Its header is not one, it cannot be read, or its fingerprints are made under another key.
+pub(super) fn merge(storage: &mut dyn Storage, history: &mut History) -> Result<(), Unreadable> {
+    let (mut file, key) = Buffered::open(storage)?;
+    if key != history.key() {
+        return Err(Unreadable::Header(NoHeader::Damaged));
     }
-    *(if is_torn { &mut recovered.torn } else { &mut recovered.damaged }) += passed;
-    recovered.len = file.read;
-    Ok(recovered)
+    // Owners have other numbers in the file.
+    let mut owners = Vec::new();
+    file.batches(key, &mut |records| {
+        for record in records {
+            record.ok()?.merge(history, &mut owners);
+        }
+        history.keep_to_capacity();
+        Some(())
+    })?;
+    Ok(())
 }
 
 /// Whether the bytes are the beginning of a batch that is longer than they are.
@@ -93,28 +87,38 @@ fn is_beginning(bytes: &[u8]) -> bool {
     MARK.starts_with(mark) && is_longer
 }
 
-/// Takes in the batch that the bytes begin with, and returns its length; `None` if they begin with none.
-fn restore_batch(bytes: &[u8], key: Key, history: &mut History) -> Option<usize> {
-    let (records, len) = Records::of_batch(bytes, key)?;
+/// Takes in a batch; `None`, and nothing is done, if it is none.
+fn restore_batch(mut records: Records<'_>, history: &mut History) -> Option<()> {
     // The batch counts whole or not at all.
     let mut defined = Vec::new();
-    let is_known =
-        |number: OwnerNumber, defined: &[OwnerNumber]| history.has_owner(number) || defined.contains(&number);
-    for record in records.clone() {
-        match record.ok()? {
-            Record::Owner(number, _) => defined.push(number),
-            Record::Entry(owner, ..) | Record::Forgotten { owner, .. } | Record::Held(owner, _)
-                if !is_known(owner, &defined) =>
-            {
+    let mut checked = records.clone();
+    let mut last = None;
+    while !checked.is_empty() {
+        let owner = match checked.take_entry() {
+            Some((owner, ..)) => owner,
+            None => match checked.next()?.ok()? {
+                Record::Owner(number, _) => {
+                    defined.push(number);
+                    continue;
+                }
+                Record::Forgotten { owner, .. } | Record::Held(owner, _) => owner,
+                _ => continue,
+            },
+        };
+        if last != Some(owner) {
+            if !history.has_owner(owner) && !defined.contains(&owner) {
                 return None;
             }
-            _ => {}
+            last = Some(owner);
         }
     }
-    for record in records.flatten() {
-        record.restore(history);
+    while !records.is_empty() {
+        match records.take_entry() {
+            Some((owner, print, entry)) => history.restore_entry(owner, print, entry),
+            None => records.next()?.ok()?.restore(history),
+        }
     }
-    Some(len)
+    Some(())
 }
 
 /// A file being read, with what was read ahead.
@@ -128,7 +132,47 @@ struct Buffered<'s> {
     read: u64,
 }
 
-impl Buffered<'_> {
+impl<'s> Buffered<'s> {
+    /// The file behind its header, and the key in that.
+    fn open(storage: &'s mut dyn Storage) -> Result<(Buffered<'s>, Key), Unreadable> {
+        let mut file = Buffered { storage, bytes: Vec::new(), start: 0, ended: false, read: 0 };
+        file.fill(HEADER_LEN).map_err(Unreadable::Storage)?;
+        let key = key_of(file.rest()).map_err(Unreadable::Header)?;
+        file.start += HEADER_LEN;
+        Ok((file, key))
+    }
+
+    /// Gives out each batch that is whole, to somebody who says whether its records are some; how many bytes are damaged, and how
+    /// many are torn.
+    fn batches(&mut self, key: Key, take: &mut dyn FnMut(Records<'_>) -> Option<()>) -> Result<(u64, u64), Unreadable> {
+        let (mut damaged, mut torn) = (0, 0);
+        // Bytes since the last whole batch, and whether they begin as one that the file is too short for.
+        let (mut passed, mut is_torn) = (0, false);
+        loop {
+            self.fill(MAX_BATCH_LEN).map_err(Unreadable::Storage)?;
+            if self.rest().is_empty() {
+                break;
+            }
+            let batch = Records::of_batch(self.rest(), key);
+            if let Some(len) = batch.and_then(|(records, len)| take(records).map(|()| len)) {
+                self.start += len;
+                damaged += core::mem::take(&mut passed);
+                continue;
+            }
+            if passed == 0 {
+                is_torn = self.ended && is_beginning(self.rest());
+            }
+            let next = self.rest().windows(MARK.len()).skip(1).position(|bytes| bytes == MARK).map(|at| at + 1);
+            // A mark may stand across the end of what is read.
+            let rest = self.rest().len();
+            let step = next.unwrap_or(if self.ended { rest } else { rest - (MARK.len() - 1) });
+            self.start += step;
+            passed += step as u64;
+        }
+        *(if is_torn { &mut torn } else { &mut damaged }) += passed;
+        Ok((damaged, torn))
+    }
+
     fn rest(&self) -> &[u8] {
         self.bytes.get(self.start..).unwrap_or_default()
     }
@@ -140,17 +184,27 @@ impl Buffered<'_> {
         }
         self.bytes.drain(..self.start.min(self.bytes.len()));
         self.start = 0;
-        let mut chunk = vec![0; READ_LEN];
-        while self.bytes.len() < len.max(READ_LEN) {
-            let read = self.storage.read(&mut chunk)?;
-            let read = chunk.get(..read).unwrap_or_default();
-            if read.is_empty() {
-                self.ended = true;
-                break;
+        let mut filled = self.bytes.len();
+        let wanted = len.max(READ_LEN);
+        self.bytes.resize(wanted + READ_LEN, 0);
+        while filled < wanted {
+            let read = self.storage.read(self.bytes.get_mut(filled..).unwrap_or_default());
+            match read {
+                Ok(0) => {
+                    self.ended = true;
+                    break;
+                }
+                Ok(read) => {
+                    filled = (filled + read).min(self.bytes.len());
+                    self.read += read as u64;
+                }
+                Err(error) => {
+                    self.bytes.truncate(filled);
+                    return Err(error);
+                }
             }
-            self.bytes.extend_from_slice(read);
-            self.read += read.len() as u64;
         }
+        self.bytes.truncate(filled);
         Ok(())
     }
 }

@@ -6,6 +6,7 @@
 //! all of one width. Not here: where the key comes from ([`crate::journal`]).
 
 use core::hash::{BuildHasher, Hasher};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use siphasher::sip128::{Hasher128, SipHasher24};
 
@@ -67,40 +68,65 @@ impl Key {
 
 impl core::hash::Hash for Fingerprint {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let [b0, b1, b2, b3, b4, b5, b6, b7, ..] = self.0;
-        state.write_u64(u64::from_le_bytes([b0, b1, b2, b3, b4, b5, b6, b7]));
+        for half in self.0.as_chunks::<8>().0 {
+            state.write_u64(u64::from_le_bytes(*half));
+        }
     }
 }
 
-/// Fingerprints are random already: their first 64 bits serve as a table's hash.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct FingerprintHasher(u64);
+/// The factors of tables that are made from now on; see [`seed_tables`].
+static FACTORS: [AtomicU64; 2] = [AtomicU64::new(0x9e37_79b9_7f4a_7c15), AtomicU64::new(0xd1b5_4a32_d192_ed03)];
+
+/// Makes the places of fingerprints in tables unknown to whoever writes a state file, given random bytes: fingerprints that were chosen
+/// to share one place would make opening it take hours.
+pub fn seed_tables(random: [u8; 16]) {
+    for (factor, random) in FACTORS.iter().zip(random.as_chunks::<8>().0) {
+        factor.store(u64::from_le_bytes(*random) | 1, Ordering::Relaxed);
+    }
+}
+
+/// Fingerprints are random unless somebody has made them up, so a few steps do.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FingerprintHasher {
+    factors: [u64; 2],
+    hash: u64,
+}
 
 impl Hasher for FingerprintHasher {
+    /// A low bit of a product depends on low bits of its factors alone, and tables go by the low ones: so the others are folded in.
     fn finish(&self) -> u64 {
-        self.0
+        self.hash ^ (self.hash >> 32) ^ (self.hash >> 47)
     }
 
     fn write(&mut self, bytes: &[u8]) {
         for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+            self.hash = self.hash.rotate_left(8) ^ u64::from(*byte);
         }
     }
 
     fn write_u64(&mut self, number: u64) {
-        self.0 = number;
+        let [factor, next] = self.factors;
+        self.hash = (self.hash ^ number).wrapping_mul(factor);
+        self.factors = [next, factor];
     }
 }
 
 /// Makes [`FingerprintHasher`]s.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct BuildFingerprintHasher;
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BuildFingerprintHasher([u64; 2]);
+
+impl BuildFingerprintHasher {
+    pub(super) fn new() -> BuildFingerprintHasher {
+        let [first, second] = &FACTORS;
+        BuildFingerprintHasher([first.load(Ordering::Relaxed), second.load(Ordering::Relaxed)])
+    }
+}
 
 impl BuildHasher for BuildFingerprintHasher {
     type Hasher = FingerprintHasher;
 
     fn build_hasher(&self) -> FingerprintHasher {
-        FingerprintHasher::default()
+        FingerprintHasher { factors: self.0, hash: 0 }
     }
 }
 

@@ -99,13 +99,19 @@ pub struct History {
     len: usize,
     owners: Vec<Owner>,
     ghosts: Ghosts,
-    /// The latest second of an event, as far as its arrival let it be believed.
+    /// The latest second of an event.
     clock: Seconds,
+    /// How far one event may move that.
+    clock_limit: Seconds,
+    /// The beginnings and ends of what owners had learned, before the filter went live and moved them.
+    provisional: Vec<(OwnerNumber, Seconds, Seconds)>,
     repairs: Repairs,
     /// What the last hour of enrichment has shown.
     enrichment: Hour,
     /// The AS organisations of addresses.
     labels: Labels,
+    /// What the latest events have shown of the host's clock, in the form of a label.
+    clock_votes: Label,
     /// Whether part of the file was found to be damaged, and nobody knows yet when that is.
     is_newly_damaged: bool,
     /// Whether an entry was added since that was asked last.
@@ -120,6 +126,9 @@ pub struct History {
 /// for.
 const OWNER_LABELS: usize = 1 << 16;
 
+/// The place of [`History::clock_votes`], behind those of owners.
+const CLOCK_LABEL: usize = OWNER_LABELS + MAX_OWNERS;
+
 impl History {
     /// An empty history of at most `capacity` entries, with a random key that nobody else knows.
     pub fn new(capacity: u32, key: Key) -> History {
@@ -130,9 +139,12 @@ impl History {
             owners: Vec::new(),
             ghosts: Ghosts::default(),
             clock: 0,
+            clock_limit: Seconds::MAX,
+            provisional: Vec::new(),
             repairs: Repairs::default(),
             enrichment: Hour::default(),
             labels: Labels::default(),
+            clock_votes: Label::default(),
             is_newly_damaged: false,
             is_added: false,
             newly_used_once: Vec::new(),
@@ -163,6 +175,20 @@ impl History {
     /// The latest second of an event.
     pub fn clock(&self) -> Seconds {
         self.clock
+    }
+
+    /// From now on, an event moves the clock no further than this.
+    pub(crate) fn limit_clock(&mut self, limit: Seconds) {
+        self.clock_limit = limit;
+    }
+
+    /// The latest second of an event was another.
+    pub(crate) fn set_clock(&mut self, clock: Seconds) {
+        self.clock = clock;
+    }
+
+    fn advance(&mut self, at: Seconds) {
+        self.clock = self.clock.max(at.min(self.clock_limit));
     }
 
     /// How often the state file was mended.
@@ -242,12 +268,44 @@ impl History {
     /// The filter is live from a second on.
     pub fn begin(&mut self, at: Seconds) {
         self.begin_after_damage(at);
+        self.move_beginnings(&mut |standing| standing.begin(at));
+    }
+
+    /// What the running rules' owners have learned begins no earlier than this: what was before was a wrong clock's.
+    pub(crate) fn begin_later(&mut self, at: Seconds) {
+        self.move_beginnings(&mut |standing| {
+            let is_moved = standing.since != 0 && standing.since < at;
+            if is_moved {
+                standing.since = at;
+            }
+            is_moved
+        });
+        self.provisional.clear();
+    }
+
+    /// Moves the beginnings of what the running rules' owners have learned, where `change` does so.
+    fn move_beginnings(&mut self, change: &mut dyn FnMut(&mut Standing) -> bool) {
         for (number, owner) in self.owners.iter_mut().enumerate() {
+            let Standing { since, until, .. } = owner.standing;
             if owner.is_loaded
-                && owner.standing.begin(at)
-                && let Ok(number) = u16::try_from(number)
+                && change(&mut owner.standing)
+                && let Ok(number) = u16::try_from(number).map(OwnerNumber)
             {
-                self.changes.push(Change::Owner(OwnerNumber(number)));
+                if since != 0 && since != owner.standing.since {
+                    self.provisional.push((number, since, until));
+                }
+                self.changes.push(Change::Owner(number));
+            }
+        }
+    }
+
+    /// The clock that the filter went live by was ahead: what [`History::begin`] moved is as it was.
+    pub(crate) fn undo_begin(&mut self) {
+        // The oldest of one owner comes last.
+        while let Some((number, since, until)) = self.provisional.pop() {
+            if let Some(owner) = self.owners.get_mut(usize::from(number.0)) {
+                (owner.standing.since, owner.standing.until) = (since, until);
+                self.changes.push(Change::Owner(number));
             }
         }
     }
@@ -264,7 +322,7 @@ impl History {
     /// The event that introduced it, delivered again, finds it new again, for the same reason. A time before
     /// `last_seen` makes it known for no longer.
     pub fn observe(&mut self, number: OwnerNumber, tuple: Fingerprint, at: Seconds, event: EventHash) -> Sighting {
-        self.clock = self.clock.max(at);
+        self.advance(at);
         let Some(owner) = self.owners.get_mut(usize::from(number.0)) else { return Sighting::New(Reason::NeverSeen) };
         let window = owner.standing.window;
         let Some(entry) = owner.get_mut(tuple) else {
@@ -308,7 +366,7 @@ impl History {
         at: Seconds,
         event: EventHash,
     ) -> GroupSighting {
-        self.clock = self.clock.max(at);
+        self.advance(at);
         let opens = GroupSighting::Opens { start: at, again: false };
         let Some(owner) = self.owners.get_mut(usize::from(number.0)) else { return opens };
         let Standing { window, since, .. } = owner.standing;
@@ -352,7 +410,7 @@ impl History {
 
     /// Takes note of a tuple that nobody is to alert on: the earliest and the latest time, whatever the order.
     pub fn learn(&mut self, number: OwnerNumber, tuple: Fingerprint, at: Seconds) {
-        self.clock = self.clock.max(at);
+        self.advance(at);
         let Some(owner) = self.owners.get_mut(usize::from(number.0)) else { return };
         match owner.get_mut(tuple) {
             None => self.insert(number, tuple, Entry::tuple(at, Reason::NeverSeen, EventHash::NONE)),
@@ -366,7 +424,7 @@ impl History {
     /// Takes note of a group's event that nobody is to alert on, in the order of time. Groups gone by are not made up for, so
     /// that learning the same twice is learning it once.
     pub fn learn_group(&mut self, number: OwnerNumber, group: Fingerprint, at: Seconds) {
-        self.clock = self.clock.max(at);
+        self.advance(at);
         let Some(owner) = self.owners.get_mut(usize::from(number.0)) else { return };
         let duration = owner.standing.window.max(1);
         match owner.get_mut(group) {
@@ -469,12 +527,27 @@ impl History {
     /// All that the state file keeps in the form of labels.
     pub(crate) fn kept_labels(&self) -> impl Iterator<Item = (usize, Label)> {
         let found = self.owners().filter(|(_, owner)| owner.used_once != UsedOnce::default());
-        self.labels.iter().chain(found.map(|(number, _)| self.used_once_label(number)))
+        let found = found.map(|(number, _)| self.used_once_label(number));
+        let votes = Some((CLOCK_LABEL, self.clock_votes)).filter(|(_, votes)| *votes != Label::default());
+        self.labels.iter().chain(found).chain(votes)
     }
 
     /// What is kept at a place.
     pub(crate) fn label(&self, place: usize) -> Option<Label> {
-        self.labels.get(place)
+        if place == CLOCK_LABEL { Some(self.clock_votes) } else { self.labels.get(place) }
+    }
+
+    /// What the latest events have shown of the host's clock.
+    pub(crate) fn clock_votes(&self) -> Label {
+        self.clock_votes
+    }
+
+    /// Keeps what the latest events have shown of the host's clock.
+    pub(crate) fn set_clock_votes(&mut self, votes: Label) {
+        if votes != self.clock_votes {
+            self.clock_votes = votes;
+            self.changes.push(Change::Label(CLOCK_LABEL));
+        }
     }
 
     /// Takes note of alerts that are held.
@@ -559,7 +632,7 @@ fn joined(fields: &[&str]) -> String {
 impl History {
     /// The latest second of an event.
     pub fn restore_clock(&mut self, clock: Seconds) {
-        self.clock = self.clock.max(clock);
+        self.clock = clock;
     }
 
     /// How often the state file was mended.
@@ -604,9 +677,7 @@ impl History {
         let Some(owner) = self.owners.get_mut(usize::from(number.0)) else { return };
         self.len += usize::from(owner.put(print, entry));
         // Of a history that was written with a larger capacity.
-        while self.len > self.capacity && self.evict() {
-            self.changes.clear();
-        }
+        self.keep_to_capacity();
     }
 
     /// An entry that was forgotten.
@@ -634,6 +705,7 @@ impl History {
     pub fn restore_label(&mut self, place: usize, label: Label) {
         match place.checked_sub(OWNER_LABELS) {
             None => self.labels.put(place, label),
+            Some(MAX_OWNERS) => self.clock_votes = label,
             Some(number) => {
                 if let Some(owner) = self.owners.get_mut(number) {
                     // Further bits are a later version's.
@@ -663,42 +735,74 @@ impl History {
         if self.key != other.key {
             return false;
         }
-        self.restore_clock(other.clock);
-        self.repairs.recoveries = self.repairs.recoveries.max(other.repairs.recoveries);
-        self.repairs.damaged_at = self.repairs.damaged_at.max(other.repairs.damaged_at);
+        self.clock = self.clock.max(other.clock);
+        self.merge_repairs(other.repairs);
         for (_, theirs) in other.owners() {
-            let at =
-                self.owners.iter().position(|owner| owner.print == theirs.print).or_else(|| {
-                    self.add_owner(Owner::new(theirs.print, theirs.purpose, &theirs.rule_id, &theirs.fields))
-                });
-            let Some(at) = at else { continue };
+            let Some(number) = self.merge_owner(theirs) else { continue };
             for (print, entry) in theirs.entries() {
-                let Some(owner) = self.owners.get_mut(at) else { break };
-                match owner.get_mut(print) {
-                    Some(known) if theirs.purpose == Purpose::Tuples => known.merge_tuple(&entry),
-                    Some(known) => known.merge_group(&entry),
-                    None => self.len += usize::from(owner.put(print, entry)),
-                }
-            }
-            if let Some(owner) = self.owners.get_mut(at) {
-                owner.standing.merge(&theirs.standing);
-                owner.used_once = owner.used_once.max(theirs.used_once);
+                self.merge_entry(number, print, &entry);
             }
         }
         for (place, ghost) in other.ghosts() {
-            self.ghosts.merge(place, ghost);
+            self.merge_ghost(place, ghost);
         }
-        self.enrichment =
-            if self.enrichment.until >= other.enrichment.until { self.enrichment } else { other.enrichment };
+        self.merge_enrichment(other.enrichment);
         for (place, label) in other.labels() {
-            if self.label(place).is_none_or(|known| known.organization == 0) {
-                self.labels.put(place, label);
-            }
+            self.merge_label(place, label);
         }
+        self.keep_to_capacity();
+        true
+    }
+
+    /// Takes in an owner without its entries: it has this number here.
+    pub(crate) fn merge_owner(&mut self, theirs: &Owner) -> Option<OwnerNumber> {
+        let at = match self.owners.iter().position(|owner| owner.print == theirs.print) {
+            Some(at) => at,
+            None => self.add_owner(Owner::new(theirs.print, theirs.purpose, &theirs.rule_id, &theirs.fields))?,
+        };
+        let owner = self.owners.get_mut(at)?;
+        owner.standing.merge(&theirs.standing);
+        owner.used_once = owner.used_once.max(theirs.used_once);
+        u16::try_from(at).ok().map(OwnerNumber)
+    }
+
+    /// Takes in an entry, whatever the capacity.
+    pub(crate) fn merge_entry(&mut self, number: OwnerNumber, print: Fingerprint, entry: &Entry) {
+        let Some(owner) = self.owners.get_mut(usize::from(number.0)) else { return };
+        let purpose = owner.purpose;
+        match owner.get_mut(print) {
+            Some(known) if purpose == Purpose::Tuples => known.merge_tuple(entry),
+            Some(known) => known.merge_group(entry),
+            None => self.len += usize::from(owner.put(print, *entry)),
+        }
+    }
+
+    pub(crate) fn merge_repairs(&mut self, other: Repairs) {
+        self.repairs.recoveries = self.repairs.recoveries.max(other.recoveries);
+        self.repairs.damaged_at = self.repairs.damaged_at.max(other.damaged_at);
+    }
+
+    pub(crate) fn merge_ghost(&mut self, place: usize, ghost: Ghost) {
+        self.ghosts.merge(place, ghost);
+    }
+
+    pub(crate) fn merge_enrichment(&mut self, other: Hour) {
+        if other.until > self.enrichment.until {
+            self.enrichment = other;
+        }
+    }
+
+    pub(crate) fn merge_label(&mut self, place: usize, label: Label) {
+        if place < OWNER_LABELS && self.label(place).is_none_or(|known| known.organization == 0) {
+            self.labels.put(place, label);
+        }
+    }
+
+    /// Forgets what the capacity has no room for.
+    pub(crate) fn keep_to_capacity(&mut self) {
         while self.len > self.capacity && self.evict() {
             self.changes.clear();
         }
-        true
     }
 
     /// Puts the entries of each owner in the order in which they were seen last: when a smaller history takes them in, the

@@ -3,7 +3,7 @@
 use std::format;
 use std::vec::Vec;
 
-use super::memory::{Disk, Step};
+use super::memory::{Disk, Fault, Step};
 use super::script::{Action, BEGIN, Dice, Event, Life, script};
 use super::state::{State, opened, recovered};
 use crate::journal::keeper::{self, MIN_LEN};
@@ -13,6 +13,7 @@ use crate::new_terms::history::ghosts::Ghost;
 use crate::new_terms::history::owner::Purpose;
 use crate::new_terms::history::{History, OwnerNumber};
 use crate::rule::Sync;
+use crate::storage::StorageError;
 
 /// Lives with so much room, so that the file is compacted so many times; the file is within its bound and tells all.
 fn live(events: impl Iterator<Item = Event>, capacity: u32, compactions: usize) {
@@ -60,6 +61,78 @@ fn a_large_history_is_compacted_at_twice_its_length() {
         Event { at: BEGIN + number * 40, hash: EventHash(number + 1), actions: actions.collect() }
     });
     live(events, 8000, 2);
+}
+
+/// Tuples and groups of all kinds, many in an event.
+fn crowded(number: u32, dice: &mut Dice) -> Event {
+    let mut action = |_| match dice.below(40) {
+        0 => Action::Hold(1),
+        1..10 => Action::Group(dice.below(30_000)),
+        10..20 => Action::Short(dice.below(30_000)),
+        _ => Action::Long(dice.below(60_000)),
+    };
+    Event { at: BEGIN + number, hash: EventHash(number + 1), actions: (0..200).map(&mut action).collect() }
+}
+
+#[test]
+fn a_large_history_is_rewritten_a_part_with_each_event_and_any_of_them_may_be_the_last() {
+    const CAPACITY: u32 = 50_000;
+    let disk = Disk::default();
+    let mut life = Life::open(&disk, Sync::None, CAPACITY);
+    let mut dice = Dice(5);
+    let (mut parts, mut most, mut rewrites) = (0, 0, 0);
+    disk.take_tape();
+    for number in 0..1500 {
+        life.live(&crowded(number, &mut dice));
+        assert!(life.keeper.is_durable() && life.keeper.take_notice().is_none());
+        let steps = disk.take_tape();
+        let written =
+            steps.iter().map(|step| if let Step::AppendToReplacement(bytes) = step { bytes.len() } else { 0 }).sum();
+        most = most.max(written);
+        if written == 0 {
+            continue;
+        }
+        parts += 1;
+        // A crash now leaves the old file, or the new one.
+        let recovered = recovered(&disk.state_file(), CAPACITY).expect("a state file");
+        assert_eq!((recovered.damaged, recovered.torn), (0, 0));
+        assert!(State::of(&recovered.history) == State::of(&life.history), "after event {number}");
+        if steps.iter().any(|step| matches!(step, Step::Replace { .. })) {
+            rewrites += 1;
+            let (len, live) = (disk.state_file().len() as u64, live_len(&life.history));
+            assert!(len < live + live / 10, "{len} bytes for {live} that live");
+        }
+    }
+    assert!(rewrites >= 2 && parts >= 3 * rewrites, "{parts} parts of {rewrites} rewrites");
+    assert!(most < 30_000 * 40, "{most} bytes with one event");
+}
+
+#[test]
+fn a_rewrite_that_fails_in_any_part_is_tried_again() {
+    const CAPACITY: u32 = 50_000;
+    let mut dice = Dice(6);
+    let events: Vec<_> = (0..1500).map(|number| crowded(number, &mut dice)).collect();
+    for failing in 0..6 {
+        let disk = Disk::default();
+        let mut life = Life::open(&disk, Sync::None, CAPACITY);
+        let (mut writes, mut rewrites) = (0, 0);
+        for event in &events {
+            disk.take_tape();
+            let operations = disk.operations();
+            life.observe(event);
+            if writes == failing && life.keeper.is_rewriting() {
+                disk.set_fault(Some(Fault::Once { at: operations + 3, error: StorageError::NO_SPACE }));
+                writes += 1;
+            }
+            life.commit(event.at);
+            assert!(life.keeper.is_durable(), "the old file is still there");
+            let steps = disk.take_tape();
+            writes += usize::from(life.keeper.is_rewriting());
+            rewrites += usize::from(steps.iter().any(|step| matches!(step, Step::Replace { .. })));
+        }
+        let recovered = recovered(&disk.state_file(), CAPACITY).expect("a state file");
+        assert!(State::of(&recovered.history) == State::of(&life.history) && rewrites > 0, "{failing}: {rewrites}");
+    }
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! Two writers on one file: there are no locks in WASI. One of them says so once and goes on in memory; what both had
-//! committed by then stays, and the file stays whole.
+//! committed by then stays, and the file stays whole. When the other has ended, the file has what both have seen.
 
 use std::string::String;
 use std::vec::Vec;
@@ -7,7 +7,8 @@ use std::vec::Vec;
 use super::memory::Disk;
 use super::script::{Action, BEGIN, Event, Life};
 use super::state::{State, notices, opened, recovered};
-use crate::new_terms::fingerprint::EventHash;
+use crate::journal::keeper::Keeper;
+use crate::new_terms::fingerprint::{EventHash, Key};
 use crate::rule::Sync;
 use crate::storage::STATE_FILE;
 
@@ -138,4 +139,99 @@ fn one_that_could_not_append_does_not_take_what_another_appended_meanwhile() {
     assert_eq!(known(&disk, &first, 5), 5);
     let meanwhile = known(&disk, &first, 15) - 5 - usize::from(known(&disk, &first, 6) == 6);
     assert_eq!(meanwhile, 5, "what the second committed");
+}
+
+/// So many seconds later than [`event`] says.
+fn later(number: u32, seconds: u32) -> Event {
+    let Event { at, hash, actions } = event(number);
+    Event { at: at + seconds, hash, actions }
+}
+
+#[test]
+fn one_that_yielded_takes_the_file_up_again_with_what_the_other_has_seen() {
+    let disk = Disk::default();
+    let mut old = Life::open(&disk, Sync::None, CAPACITY);
+    (0..5).for_each(|number| old.live(&event(number)));
+    let mut new = Life::open(&disk, Sync::None, CAPACITY);
+    // They overlap, as an old and a new worker do.
+    for number in (5..45).step_by(2) {
+        old.live(&event(number));
+        new.live(&event(number + 1));
+    }
+    assert_eq!((told(&mut new).len(), new.keeper.is_durable()), (1, false));
+    drop(old);
+    // As long as it may be that the old one is only silent, the file is left to it.
+    new.live(&later(45, 50));
+    assert!(!new.keeper.is_durable());
+    for number in 46..50 {
+        new.live(&later(number, 200));
+    }
+    let told = notices(&mut new.keeper);
+    assert!(
+        told.len() == 1 && told[0].contains("is written by nobody else any more: the history is durable again"),
+        "{told:?}"
+    );
+    assert!(new.keeper.is_durable());
+    assert_eq!(known(&disk, &new, 50), 50, "of both");
+    assert!(State::of(&recovered(&disk.state_file(), CAPACITY).expect("a file").history) == State::of(&new.history));
+    drop(new);
+    let newest = Life::open(&disk, Sync::None, CAPACITY);
+    assert_eq!(newest.history.len(), 50);
+}
+
+#[test]
+fn one_whose_file_was_taken_leaves_it_and_has_it_again_after_the_other() {
+    let disk = Disk::default();
+    let mut quiet = Life::open(&disk, Sync::None, CAPACITY);
+    quiet.live(&event(0));
+    let mut busy = Life::open(&disk, Sync::None, CAPACITY);
+    quiet.live(&event(1));
+    (2..200).for_each(|number| busy.live(&event(number)));
+    assert!(busy.keeper.is_durable(), "the quiet one was taken for gone");
+    quiet.live(&event(200));
+    assert_eq!((told(&mut quiet).len(), quiet.keeper.is_durable()), (1, false));
+    busy.live(&event(201));
+    assert!(busy.keeper.is_durable());
+    drop(busy);
+    (202..400).for_each(|number| quiet.live(&event(number)));
+    assert!(quiet.keeper.is_durable());
+    assert_eq!(known(&disk, &quiet, 400), 400);
+}
+
+#[test]
+fn the_more_often_another_writes_the_longer_it_is_waited_for() {
+    let disk = Disk::default();
+    let mut life = Life::open(&disk, Sync::None, CAPACITY);
+    let mut number = 0;
+    let mut waits = Vec::new();
+    for _ in 0..9 {
+        Life::open(&disk, Sync::None, CAPACITY).live(&event(number % 900));
+        let begin = number;
+        while !life.keeper.is_durable() || number == begin {
+            number += 1;
+            let Event { hash, actions, .. } = event(number % 900);
+            life.live(&Event { at: BEGIN + number, hash, actions });
+        }
+        waits.push(number - begin);
+    }
+    let expected = [61, 121, 241, 481, 961, 1921, 3601, 3601, 3601];
+    assert!(waits.iter().zip(expected).all(|(wait, expected)| wait.abs_diff(expected) <= 1), "{waits:?}");
+}
+
+#[test]
+fn one_whose_file_was_begun_anew_by_another_stays_in_memory() {
+    let disk = Disk::default();
+    let mut life = Life::open(&disk, Sync::None, CAPACITY);
+    life.live(&event(0));
+    let others = {
+        let disk = Disk::default();
+        let (keeper, history) = Keeper::open(disk.storage(), Sync::None, CAPACITY, Key([10; 16]));
+        Life::of(keeper, history).live(&event(40));
+        disk.state_file()
+    };
+    disk.put(STATE_FILE, &others);
+    (1..30).for_each(|number| life.live(&later(number, number * 100)));
+    let told = notices(&mut life.keeper);
+    assert!(told.len() == 2 && told[1].contains("cannot be compared"), "{told:?}");
+    assert!(!life.keeper.is_durable() && disk.state_file() == others && life.history.len() == 30);
 }

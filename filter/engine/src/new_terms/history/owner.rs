@@ -188,7 +188,7 @@ impl Owner {
     /// One that has nothing yet.
     pub fn new(print: Fingerprint, purpose: Purpose, rule_id: &str, fields: &str) -> Owner {
         // Each cache is unbounded, because a bounded one takes its whole table's memory at once.
-        let shard = |_| Shard { cache: LruCache::unbounded_with_hasher(BuildFingerprintHasher), peak: 0 };
+        let shard = |_| Shard { cache: LruCache::unbounded_with_hasher(BuildFingerprintHasher::new()), peak: 0 };
         let shards = (0..SHARDS).map(shard).collect();
         let (rule_id, fields) = (cut(rule_id), cut(fields));
         Owner {
@@ -246,6 +246,11 @@ impl Owner {
     /// The entries of each cache, in the order in which they changed last.
     pub fn entries(&self) -> impl Iterator<Item = (Fingerprint, Entry)> {
         self.shards.iter().flat_map(|shard| shard.cache.iter().rev().map(|(print, entry)| (*print, *entry)))
+    }
+
+    /// The entries of one cache, in the order in which they changed last; `None` behind the last cache.
+    pub(crate) fn entries_of_cache(&self, cache: usize) -> Option<impl Iterator<Item = (Fingerprint, Entry)>> {
+        self.shards.get(cache).map(|shard| shard.cache.iter().rev().map(|(print, entry)| (*print, *entry)))
     }
 
     /// Adds or replaces an entry; `true` if it is one more.
