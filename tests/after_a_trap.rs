@@ -64,6 +64,7 @@ impl Kept {
             .expect("an import");
         linker.func_wrap(wasi, "fd_filestat_get", |_: i32, _: i32| NOENT).expect("an import");
         linker.func_wrap(wasi, "fd_datasync", |_: i32| NOENT).expect("an import");
+        linker.func_wrap(wasi, "fd_prestat_dir_name", |_: i32, _: i32, _: i32| NOENT).expect("an import");
 
         let mut store = Store::new(&engine, ());
         store.set_fuel(u64::MAX).expect("fuel");

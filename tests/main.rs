@@ -37,6 +37,12 @@ mod starting;
 /// one file; what the alerts and standard error say of it; and what `warming = "hold"` does.
 mod surviving;
 
+/// The files of the configuration directory behind links, as pipes, cut; and which pack runs then.
+mod files;
+
+/// Hosts whose clock is wrong, and events that are misdated.
+mod host_clock;
+
 /// The program killed again and again while it works: no alert is missing, and none is new but on what was delivered again.
 mod killed;
 

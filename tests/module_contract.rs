@@ -56,8 +56,17 @@ fn imports_are_native_search_and_wasi() {
         imports.sort();
         imports
     });
-    let wasi =
-        ["fd_close", "fd_datasync", "fd_filestat_get", "fd_read", "fd_write", "path_open", "path_rename", "random_get"];
+    let wasi = [
+        "fd_close",
+        "fd_datasync",
+        "fd_filestat_get",
+        "fd_prestat_dir_name",
+        "fd_read",
+        "fd_write",
+        "path_open",
+        "path_rename",
+        "random_get",
+    ];
     let wasi = wasi.map(|name| format!("wasi_snapshot_preview1.{name}"));
     assert_eq!(portable, wasi);
     let expected: Vec<String> = ["env.memchr", "env.strstr"].map(String::from).into_iter().chain(wasi).collect();

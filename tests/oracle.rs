@@ -9,6 +9,7 @@
 
 mod envelope;
 mod event;
+mod host_clock;
 mod json;
 mod per_request;
 mod time;
@@ -22,6 +23,7 @@ use firstseen_engine::rule::{
 use serde_json::{Map, Value as Output, json};
 
 use self::event::Event;
+use self::host_clock::HostClock;
 use self::json::Json;
 pub(crate) use self::json::Members;
 use self::per_request::terms_of;
@@ -53,6 +55,7 @@ pub(crate) struct Oracle {
     first_arrival: Option<i64>,
     tuples: Vec<KnownTuple>,
     groups: Vec<OpenGroup>,
+    clock: HostClock,
 }
 
 /// A term tuple that a rule has met.
@@ -88,19 +91,30 @@ enum Grouped {
 
 impl Oracle {
     pub(crate) fn new(pack: &Pack) -> Oracle {
-        Oracle { pack: pack.clone(), first_arrival: None, tuples: Vec::new(), groups: Vec::new() }
+        Oracle {
+            pack: pack.clone(),
+            first_arrival: None,
+            tuples: Vec::new(),
+            groups: Vec::new(),
+            clock: HostClock::default(),
+        }
     }
 
     /// The key and the object to be appended to `record`; nothing if it has to stay as it is.
     pub(crate) fn process(&mut self, record: &[u8], arrival: i64) -> Option<(String, Output)> {
-        let since = *self.first_arrival.get_or_insert(whole_second(arrival));
+        let begun = *self.first_arrival.get_or_insert(whole_second(arrival));
         let root = Json::read(std::str::from_utf8(record).ok()?)?;
         let mut alerts = Vec::new();
         let mut suppressed = Vec::new();
         // Whether the history covers the windows of the rules that are named, at the times of their events.
         let mut covered: Option<bool> = None;
+        let mut since = begun;
         for event in envelope::events(&root, &self.pack.settings) {
-            let time = self.believed_time(&event, arrival);
+            if !self.pack.rules.iter().any(|rule| self.matches(&rule.query, &event)) {
+                continue;
+            }
+            let skew = self.skew();
+            let time = self.clock.observe(event.time(), arrival, skew);
             let identity = event.identity(record);
             for index in 0..self.pack.rules.len() {
                 let rule = self.pack.rules[index].clone();
@@ -114,6 +128,7 @@ impl Oracle {
                 let window = rule.new_terms.iter().map(|terms| terms.window_ms);
                 let duration = rule.suppression.iter().map(|group| group.duration_ms);
                 if let Some(longest) = window.chain(duration).max() {
+                    since = self.clock.since(begun);
                     let covers = i128::from(time) - i128::from(since) >= i128::from(longest);
                     covered = Some(covered.unwrap_or(true) && covers);
                 }
@@ -154,10 +169,8 @@ impl Oracle {
         Some((free_key(&root, &self.pack.settings.output_key), Output::Object(object)))
     }
 
-    /// The second of the event, which is not more than the permitted skew later than its arrival.
-    fn believed_time(&self, event: &Event, arrival: i64) -> i64 {
-        let skew = i64::try_from(self.pack.settings.max_clock_skew_ms).expect("a skew of a test");
-        whole_second(event.time(arrival).min(arrival + skew))
+    fn skew(&self) -> i64 {
+        i64::try_from(self.pack.settings.max_clock_skew_ms).expect("a skew of a test")
     }
 
     /// One entry for each alert that the rule raises before suppression: the alert's `new_terms`, or nothing for a rule
@@ -203,6 +216,7 @@ impl Oracle {
         window_ms: u64,
         identity: &str,
     ) -> Option<(Option<i64>, bool)> {
+        self.clock.learned(time);
         let Some(known) = self.tuples.iter_mut().find(|tuple| tuple.rule == rule && tuple.values == values) else {
             self.tuples.push(KnownTuple {
                 rule,
@@ -235,6 +249,7 @@ impl Oracle {
         if suppression.missing == MissingFields::DoNotSuppress && terms.iter().any(Vec::is_empty) {
             return Grouped::Alert(None);
         }
+        self.clock.learned(time);
         let names: Vec<String> = suppression.group_by.iter().map(|field| self.name(*field)).collect();
         let opened_at = |start: i64, again: bool| {
             let group = json!({
@@ -427,7 +442,7 @@ impl Oracle {
         };
         let mut found = Vec::new();
         for event in envelope::events(&root, &self.pack.settings) {
-            let time = self.believed_time(&event, arrival);
+            let time = whole_second(event.time().unwrap_or(arrival).min(arrival + self.skew()));
             for (index, rule) in self.pack.rules.iter().enumerate() {
                 let Some(terms) = &rule.new_terms else {
                     continue;

@@ -272,3 +272,63 @@ fn a_replay_leaves_the_directory_alone_unless_told_to_keep_what_it_learns() {
     assert_eq!(replay(&["--keep-history"]), 1);
     assert!(state.path().join("firstseen.state").exists());
 }
+
+#[cfg(unix)]
+#[test]
+fn files_that_root_makes_belong_to_whom_they_belonged_or_to_the_directorys_owner() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+
+    let Place { logs, state } = place();
+    let directory = state.path();
+    let owner = |name: &str| {
+        let found = fs::metadata(directory.join(name)).expect("it is there");
+        (found.uid(), found.gid())
+    };
+    let own = owner(".");
+    let is_root = own.0 == 0;
+    let (of_directory, of_file) = if is_root { ((12_345, 12_346), (23_456, 23_457)) } else { (own, own) };
+    chown(directory, Some(of_directory.0), Some(of_directory.1)).expect("root may");
+    let past = write(logs.path(), "past.ndjson", call_by("bob", "2026-10-01T00:00:00Z", "e-1").as_bytes());
+    let dir = text(directory);
+    firstseen(&["baseline", "--dir", dir], &[&past]);
+    well(&["compile", dir], &[]);
+    assert_eq!((owner("firstseen.state"), owner("firstseen.pack")), (of_directory, of_directory));
+
+    for name in ["firstseen.state", "firstseen.pack"] {
+        chown(directory.join(name), Some(of_file.0), Some(of_file.1)).expect("root may");
+    }
+    firstseen(&["baseline", "--dir", dir], &[&past]);
+    well(&["state", "forget", "--rule", "30fbf4db-c502-4e68-a239-2e99af0f70da"], &[directory]);
+    well(&["compile", dir], &[]);
+    assert_eq!((owner("firstseen.state"), owner("firstseen.pack")), (of_file, of_file));
+    assert_eq!(
+        fs::metadata(directory.join("firstseen.state")).expect("it is there").permissions().mode() & 0o777,
+        0o600
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_directory_that_everybody_may_write_is_warned_of() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let Place { logs, state } = place();
+    let past = write(logs.path(), "past.ndjson", call_by("bob", "2026-10-01T00:00:00Z", "e-1").as_bytes());
+    let module = module_file();
+    let dir = text(state.path());
+    let commands: [&[&str]; 5] = [
+        &["compile", dir],
+        &["baseline", "--dir", dir, text(&past)],
+        &["run", "--module", text(&module), "--dir", dir, text(&past)],
+        &["replay", "--module", text(&module), "--dir", dir, text(&past)],
+        &["state", "show", dir],
+    ];
+    for (mode, is_open) in [(0o755, false), (0o777, true), (0o1777, true), (0o702, true)] {
+        fs::set_permissions(state.path(), fs::Permissions::from_mode(mode)).expect("it is ours");
+        for command in commands {
+            let output = firstseen(command, &[]);
+            let said = String::from_utf8_lossy(&output.stderr).matches("writable by every user").count();
+            assert_eq!(said, usize::from(is_open), "{mode:o} {command:?}: {output:?}");
+        }
+    }
+}

@@ -10,6 +10,8 @@ use crate::wasi::{self, Errno, File, Open};
 #[derive(Default)]
 pub(crate) struct StateFile {
     open: Option<File>,
+    /// Why the open file may be read only.
+    read_only: Option<Errno>,
     replacement: Option<File>,
     /// How much was written to the replacement from here, in bytes.
     replacement_len: u64,
@@ -32,10 +34,13 @@ fn file(open: &mut Option<File>) -> Result<&mut File, StorageError> {
 
 impl Storage for StateFile {
     fn open(&mut self) -> Result<bool, StorageError> {
-        self.open = None;
+        (self.open, self.read_only) = (None, None);
         let opened = match File::open(STATE_FILE, Open::ReadAndAppend) {
             // What is known counts also where nothing can be added.
-            Err(Errno::ACCES | Errno::PERM | Errno::ROFS) => File::open(STATE_FILE, Open::Read),
+            Err(error @ (Errno::ACCES | Errno::PERM | Errno::ROFS)) => {
+                self.read_only = Some(error);
+                File::open(STATE_FILE, Open::Read)
+            }
             opened => opened,
         };
         match opened {
@@ -53,6 +58,9 @@ impl Storage for StateFile {
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
+        if let Some(error) = self.read_only {
+            return Err(failure(error));
+        }
         file(&mut self.open)?.append(bytes).map_err(failure)
     }
 
@@ -77,6 +85,10 @@ impl Storage for StateFile {
         file(&mut self.replacement)?.append(bytes).map_err(failure)
     }
 
+    fn sync_replacement(&mut self) -> Result<(), StorageError> {
+        file(&mut self.replacement)?.sync().map_err(failure)
+    }
+
     fn replace(&mut self, sync: bool) -> Result<(), StorageError> {
         let replacement = file(&mut self.replacement)?;
         if sync {
@@ -88,7 +100,7 @@ impl Storage for StateFile {
             return Err(failure(Errno::BUSY));
         }
         wasi::rename(REPLACEMENT_FILE, STATE_FILE).map_err(failure)?;
-        self.open = self.replacement.take();
+        (self.open, self.read_only) = (self.replacement.take(), None);
         Ok(())
     }
 

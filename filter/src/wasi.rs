@@ -21,6 +21,8 @@ mod rights {
 /// How a file is opened.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Open {
+    /// To be read; a symbolic link is followed, as which Kubernetes mounts files.
+    ReadLink,
     /// To be read.
     Read,
     /// To be read, and to be written at its end.
@@ -30,13 +32,13 @@ pub(crate) enum Open {
 }
 
 impl Open {
-    /// WASI's `oflags` (creat 1, trunc 8), `rights`, and `fdflags` (append 1).
+    /// WASI's `oflags` (creat 1, trunc 8), `rights`, and `fdflags` (append 1, nonblock 4: a pipe is not waited for).
     fn flags(self) -> (i32, u64, i32) {
         use rights::{FD_DATASYNC, FD_FILESTAT_GET, FD_READ, FD_WRITE};
         match self {
-            Open::Read => (0, FD_READ | FD_FILESTAT_GET, 0),
-            Open::ReadAndAppend => (0, FD_READ | FD_WRITE | FD_DATASYNC | FD_FILESTAT_GET, 1),
-            Open::Create => (1 | 8, FD_READ | FD_WRITE | FD_DATASYNC | FD_FILESTAT_GET, 1),
+            Open::ReadLink | Open::Read => (0, FD_READ | FD_FILESTAT_GET, 4),
+            Open::ReadAndAppend => (0, FD_READ | FD_WRITE | FD_DATASYNC | FD_FILESTAT_GET, 1 | 4),
+            Open::Create => (1 | 8, FD_READ | FD_WRITE | FD_DATASYNC | FD_FILESTAT_GET, 1 | 4),
         }
     }
 }
@@ -45,12 +47,17 @@ impl Open {
 #[derive(Debug)]
 pub(crate) struct File(i32);
 
-/// A file's length in bytes, and how many names it has.
+/// A file's length in bytes, how many names it has, and when one of these or its contents last changed, in nanoseconds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FileStatus {
     pub(crate) len: u64,
     pub(crate) links: u64,
+    pub(crate) changed: u64,
 }
+
+/// WASI's file types of a directory and of a regular file, the only kind that is read and written.
+const DIRECTORY: u8 = 3;
+const REGULAR_FILE: u8 = 4;
 
 /// WASI's `filestat`.
 #[repr(C)]
@@ -58,7 +65,7 @@ pub(crate) struct FileStatus {
 struct FileStat {
     device: u64,
     inode: u64,
-    kind: u64,
+    kind: u8,
     links: u64,
     len: u64,
     times: [u64; 3],
@@ -84,6 +91,10 @@ impl Errno {
     pub(crate) const BADF: Errno = Errno(8);
     /// The file is larger than the caller's limit.
     pub(crate) const FBIG: Errno = Errno(22);
+    /// It is a directory.
+    pub(crate) const ISDIR: Errno = Errno(31);
+    /// It has no positions: a pipe, a socket, a device.
+    pub(crate) const SPIPE: Errno = Errno(70);
     /// Input or output failed.
     pub(crate) const IO: Errno = Errno(29);
     /// No such file.
@@ -112,6 +123,7 @@ unsafe extern "C" {
     fn fd_close(fd: i32) -> i32;
     fn fd_filestat_get(fd: i32, stat: *mut FileStat) -> i32;
     fn fd_datasync(fd: i32) -> i32;
+    fn fd_prestat_dir_name(fd: i32, path: *mut u8, path_len: usize) -> i32;
     fn path_rename(
         old_directory: i32,
         old_path: *const u8,
@@ -153,6 +165,7 @@ pub(crate) fn call_each_import() {
         fd_close(NO_FILE);
         fd_filestat_get(NO_FILE, &raw mut stat);
         fd_datasync(NO_FILE);
+        fd_prestat_dir_name(NO_FILE, &raw mut byte, 1);
         path_rename(NO_FILE, name.as_ptr(), name.len(), NO_FILE, name.as_ptr(), name.len());
         path_open(NO_FILE, 0, name.as_ptr(), name.len(), 0, rights::FD_READ, 0, 0, &raw mut fd);
         random_get(&raw mut byte, 1);
@@ -165,10 +178,18 @@ pub(crate) fn random(bytes: &mut [u8]) -> Result<(), Errno> {
     Errno::check(unsafe { random_get(bytes.as_mut_ptr(), bytes.len()) })
 }
 
-/// Writes a line to stderr. There is nobody to tell if that fails.
+/// Writes a line to stderr: the program's name, the configuration directory where the host tells it, and the text. There is nobody to
+/// tell if that fails.
 pub(crate) fn say(line: &str) {
     let mut written = 0;
-    let parts = ["firstseen: ", line, "\n"].map(|part| IoVec { start: part.as_ptr(), len: part.len() });
+    let mut name = [0; 512];
+    // SAFETY: C5. The name is writable for its whole length.
+    let outcome = unsafe { fd_prestat_dir_name(CONFIGURATION_DIRECTORY, name.as_mut_ptr(), name.len()) };
+    let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+    let directory = name.get(..end).filter(|name| outcome == 0 && !name.is_empty()).unwrap_or_default();
+    let separator = if directory.is_empty() { "" } else { ": " };
+    let parts: [&[u8]; 5] = [b"firstseen: ", directory, separator.as_bytes(), line.as_bytes(), b"\n"];
+    let parts = parts.map(|part| IoVec { start: part.as_ptr(), len: part.len() });
     // SAFETY: C5. Each part is readable for its length, and `written` is a place for the answer.
     let _ = unsafe { fd_write(STDERR, parts.as_ptr(), parts.len(), &raw mut written) };
 }
@@ -182,7 +203,7 @@ pub(crate) fn rename(old: &str, new: &str) -> Result<(), Errno> {
 
 /// A file of the configuration directory, whole.
 pub(crate) fn read(name: &str, max_len: usize) -> Result<Vec<u8>, Errno> {
-    let mut file = File::open(name, Open::Read)?;
+    let mut file = File::open(name, Open::ReadLink)?;
     let mut bytes = Vec::new();
     let mut chunk = vec![0; CHUNK];
     loop {
@@ -198,15 +219,18 @@ pub(crate) fn read(name: &str, max_len: usize) -> Result<Vec<u8>, Errno> {
 }
 
 impl File {
-    /// Opens a file of the configuration directory.
+    /// Opens a regular file of the configuration directory.
     pub(crate) fn open(name: &str, how: Open) -> Result<File, Errno> {
+        /// Follow a symbolic link.
+        const SYMLINK_FOLLOW: i32 = 1;
         let (open_flags, rights, fd_flags) = how.flags();
+        let lookup_flags = if matches!(how, Open::ReadLink) { SYMLINK_FOLLOW } else { 0 };
         let mut fd = 0;
         // SAFETY: C5. The name is readable for its length, and `fd` is a place for the answer.
         Errno::check(unsafe {
             path_open(
                 CONFIGURATION_DIRECTORY,
-                0,
+                lookup_flags,
                 name.as_ptr(),
                 name.len(),
                 open_flags,
@@ -216,7 +240,12 @@ impl File {
                 &raw mut fd,
             )
         })?;
-        Ok(File(fd))
+        let file = File(fd);
+        match file.stat()?.kind {
+            REGULAR_FILE => Ok(file),
+            DIRECTORY => Err(Errno::ISDIR),
+            _ => Err(Errno::SPIPE),
+        }
     }
 
     /// Reads on; how many bytes came, 0 at the end.
@@ -243,12 +272,17 @@ impl File {
         Ok(())
     }
 
-    /// How long the file is, and how many names it has.
+    /// What has become of the file.
     pub(crate) fn status(&self) -> Result<FileStatus, Errno> {
+        let FileStat { len, links, times: [_, _, changed], .. } = self.stat()?;
+        Ok(FileStatus { len, links, changed })
+    }
+
+    fn stat(&self) -> Result<FileStat, Errno> {
         let mut stat = FileStat::default();
         // SAFETY: C5. `stat` is a place for the answer, in the shape that WASI gives it.
         Errno::check(unsafe { fd_filestat_get(self.0, &raw mut stat) })?;
-        Ok(FileStatus { len: stat.len, links: stat.links })
+        Ok(stat)
     }
 
     /// Waits until what was written is on the medium.

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use firstseen::asn::AsLookup;
 use firstseen::configuration;
 use firstseen::history_file::HistoryFile;
+use firstseen::ownership;
 use firstseen_engine::storage::STATE_FILE;
 
 pub(crate) mod baseline;
@@ -41,12 +42,23 @@ pub(crate) fn check_configuration(directory: Option<&Path>) -> anyhow::Result<()
     let Some(directory) = directory else {
         return Ok(());
     };
+    warn_of_open_directory(directory);
     if let Some(newer) = configuration::newer_than_pack(directory)? {
         let pack = directory.join(configuration::PACK);
         let (pack, newer, directory) = (pack.display(), newer.display(), directory.display());
         tracing::warn!("{pack} is older than {newer}; run `firstseen compile {directory}` to have the changes");
     }
     Ok(())
+}
+
+/// A warning, if every user of the machine may change what is in a configuration directory.
+pub(crate) fn warn_of_open_directory(directory: &Path) {
+    if ownership::is_writable_by_all(directory) {
+        let directory = directory.display();
+        tracing::warn!(
+            "{directory} is writable by every user of this machine, who may replace its rules and its history; run `chmod o-w {directory}`"
+        );
+    }
 }
 
 /// A warning, if part of the history was lost.

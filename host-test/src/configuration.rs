@@ -15,6 +15,8 @@ use firstseen_engine::rule::compile::Compiled;
 use firstseen_engine::rule::diagnostic::Diagnostic;
 use firstseen_engine::rule::{Pack, Settings, builtin, compile, pack};
 
+use crate::ownership;
+
 /// The file name of the pack.
 pub const PACK: &str = "firstseen.pack";
 
@@ -433,6 +435,7 @@ pub fn write_pack(directory: &Path, made: &Pack) -> anyhow::Result<PathBuf> {
     let temporary = directory.join(format!(".{PACK}.{}", std::process::id()));
     let written = File::create(&temporary)
         .and_then(|mut file| {
+            ownership::give_to_owner(&file, &path, directory)?;
             file.write_all(&pack::encode(made))?;
             file.sync_all()
         })

@@ -24,6 +24,9 @@ pub struct Options {
     pub fuel: bool,
     /// Where compiled modules are kept and found again ([`crate::compiled_modules`]); nowhere, unless it is given.
     pub cache: Option<PathBuf>,
+    /// Whether the lines that the guest writes to its standard error name its directory, as in Fluent Bit, where several filters share
+    /// one.
+    pub names_directory: bool,
 }
 
 /// Which of the module's two filters is called.
@@ -139,6 +142,7 @@ struct Host {
 pub struct Module {
     pre: InstancePre<Host>,
     fuel: bool,
+    names_directory: bool,
 }
 
 impl fmt::Debug for Module {
@@ -175,7 +179,7 @@ impl Module {
         let module = wasmtime::Module::new(&engine, bytes).map_err(compile)?;
         let contract = |error: wasmtime::Error| Error::Contract(one_line(&error));
         let pre = linker(&engine).map_err(contract)?.instantiate_pre(&module).map_err(contract)?;
-        Ok(Module { pre, fuel: options.fuel })
+        Ok(Module { pre, fuel: options.fuel, names_directory: options.names_directory })
     }
 
     /// The names of the module's imports, as `module.name`, in its order.
@@ -501,7 +505,8 @@ impl Live {
         let contract = |error: wasmtime::Error| Error::Contract(one_line(&error));
         let engine = module.pre.module().engine();
         // What the module says while it starts is kept: it is the reason if it refuses.
-        let wasi = Wasi::new(directory.clone(), Stderr::Capture(Vec::new()));
+        let mut wasi = Wasi::new(directory.clone(), Stderr::Capture(Vec::new()));
+        wasi.names_directory = module.names_directory;
         let host = Host { memory: None, needles: Needles::default(), wasi };
         let mut store = Store::new(engine, host);
         if module.fuel {
@@ -745,6 +750,9 @@ fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
         })?
         .func_wrap(WASI, "fd_close", |mut guest: Guest<'_>, fd| wasi(&mut guest, |_, wasi| wasi.fd_close(fd)))?
         .func_wrap(WASI, "fd_datasync", |mut guest: Guest<'_>, fd| wasi(&mut guest, |_, wasi| wasi.fd_datasync(fd)))?
+        .func_wrap(WASI, "fd_prestat_dir_name", |mut guest: Guest<'_>, fd, name, length| {
+            wasi(&mut guest, |memory, wasi| wasi.fd_prestat_dir_name(memory, fd, name, length))
+        })?
         .func_wrap(WASI, "fd_filestat_get", |mut guest: Guest<'_>, fd, status| {
             wasi(&mut guest, |memory, wasi| wasi.fd_filestat_get(memory, fd, status))
         })?

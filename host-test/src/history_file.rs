@@ -12,7 +12,7 @@ use anyhow::{Context, anyhow, bail};
 use firstseen_engine::journal::NoHeader;
 use firstseen_engine::journal::keeper;
 use firstseen_engine::journal::recovery::{Recovered, Unreadable, recover};
-use firstseen_engine::new_terms::fingerprint::Key;
+use firstseen_engine::new_terms::fingerprint::{Key, seed_tables};
 use firstseen_engine::new_terms::history::History;
 use firstseen_engine::new_terms::history::entry::seconds;
 use firstseen_engine::storage::{STATE_FILE, Status, Storage, StorageError};
@@ -39,6 +39,7 @@ impl HistoryFile {
     /// # Errors
     /// There is one, but it cannot be read.
     pub fn open(directory: &Path) -> anyhow::Result<(HistoryFile, Option<History>)> {
+        seed_tables(new_key()?.0);
         let path = directory.join(STATE_FILE);
         let path = path.display();
         let cannot = |error: StorageError| anyhow!("cannot read {path}: {error}");

@@ -15,6 +15,7 @@ pub mod logs;
 pub mod measured;
 pub mod module_file;
 pub mod native_search;
+pub mod ownership;
 pub mod sample;
 pub mod search;
 pub mod serve;

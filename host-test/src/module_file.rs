@@ -44,7 +44,7 @@ pub fn load(file: Option<&Path>, fuel: bool) -> anyhow::Result<Module> {
 /// # Errors
 /// Those of [`Module::compile`].
 pub fn compile(bytes: &[u8], file: Option<&Path>, fuel: bool) -> anyhow::Result<Module> {
-    let options = Options { fuel, cache: compiled_modules::directory() };
+    let options = Options { fuel, cache: compiled_modules::directory(), ..Options::default() };
     Module::compile(bytes, &options).with_context(|| match file {
         Some(file) => format!("cannot load {}", file.display()),
         None => "cannot load the built-in module".to_owned(),

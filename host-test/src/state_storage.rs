@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use firstseen_engine::storage::{DAMAGED_FILE, REPLACEMENT_FILE, STATE_FILE, Status, Storage, StorageError};
 
+use crate::ownership;
 use crate::wasi::Errno;
 
 /// The open state file and the replacement in the making.
@@ -70,7 +71,9 @@ impl StateStorage {
         options.read(true).append(true).create_new(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, crate::wasi::OWNER_ONLY);
-        options.open(path)
+        let file = options.open(path)?;
+        ownership::give_to_owner(&file, &self.path(STATE_FILE), &self.directory)?;
+        Ok(file)
     }
 
     /// Puts the replacement in the state file's place.
@@ -123,6 +126,12 @@ impl Replacement {
 impl Storage for StateStorage {
     fn open(&mut self) -> Result<bool, StorageError> {
         self.open = None;
+        // To read a pipe would wait for somebody at its other end.
+        match fs::metadata(self.path(STATE_FILE)) {
+            Ok(found) if found.is_dir() => return Err(error(Errno::IsDirectory)),
+            Ok(found) if !found.is_file() => return Err(error(Errno::NoPosition)),
+            _ => {}
+        }
         let open = |append| OpenOptions::new().read(true).append(append).open(self.path(STATE_FILE));
         let opened = match open(!self.read_only) {
             // What is known counts also where nothing can be added.
@@ -137,9 +146,6 @@ impl Storage for StateStorage {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             opened => opened.map_err(failure)?,
         };
-        if file.metadata().map_err(failure)?.is_dir() {
-            return Err(error(Errno::IsDirectory));
-        }
         self.open = Some(file);
         Ok(true)
     }

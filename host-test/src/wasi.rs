@@ -149,6 +149,8 @@ pub struct Wasi {
     files: Vec<Option<OpenFile>>,
     /// Where the guest's fd 1 and fd 2 go.
     pub stderr: Stderr,
+    /// Whether the guest is told its directory's path, as Fluent Bit does. This program names it itself.
+    pub names_directory: bool,
 }
 
 #[derive(Debug)]
@@ -164,7 +166,7 @@ struct OpenFile {
 impl Wasi {
     /// Files in `directory`, or none at all.
     pub fn new(directory: Option<PathBuf>, stderr: Stderr) -> Self {
-        Wasi { directory, files: Vec::new(), stderr }
+        Wasi { directory, files: Vec::new(), stderr, names_directory: false }
     }
 
     /// `fd_write`: writes the buffers one after another, each to a file as one piece, and stores how many bytes that were.
@@ -233,6 +235,18 @@ impl Wasi {
         store(memory, status, &filestat(&metadata))
     }
 
+    /// `fd_prestat_dir_name`: stores the directory's path, where the guest is to name it in what it writes to its standard error.
+    pub fn fd_prestat_dir_name(&self, memory: &mut [u8], fd: u32, name: u32, length: u32) -> Outcome {
+        let directory = self.directory(fd)?.as_os_str().as_encoded_bytes();
+        if !self.names_directory {
+            return Err(Errno::NotSupported);
+        }
+        match u32::try_from(directory.len()) {
+            Ok(needed) if needed <= length => store(memory, name, directory),
+            _ => Err(Errno::NameTooLong),
+        }
+    }
+
     /// `path_rename`: gives a file of the configuration directory another name there, which it takes over from the file
     /// that has it.
     pub fn path_rename(
@@ -277,6 +291,11 @@ impl Wasi {
         let truncate = open_flags & flags::OPEN_TRUNCATE != 0;
         if (create || truncate) && !writable {
             return Err(Errno::Invalid);
+        }
+        #[cfg(unix)]
+        // To open a pipe would wait for somebody at its other end.
+        if fs::metadata(&path).is_ok_and(|found| std::os::unix::fs::FileTypeExt::is_fifo(&found.file_type())) {
+            return Err(Errno::NoPosition);
         }
         let free = self.files.iter().position(Option::is_none);
         let slot = match free {

@@ -25,22 +25,19 @@ pub(crate) struct Event {
 }
 
 impl Event {
-    /// When it happened, or when it arrived if it does not say so legibly.
-    pub(crate) fn time(&self, arrival: i64) -> i64 {
+    /// When it happened, if it says so legibly.
+    pub(crate) fn time(&self) -> Option<i64> {
         let path = match self.dialect {
             Dialect::CloudTrail => "eventTime",
             Dialect::Ecs => "@timestamp",
             Dialect::Sentinel => "TimeGenerated",
         };
-        let Some(value) = self.scope.values_at(path).into_iter().next() else {
-            return arrival;
-        };
-        let read = match value.kind {
+        let value = self.scope.values_at(path).into_iter().next()?;
+        match value.kind {
             ValueKind::Text => read_time(&value.text).or_else(|| read_epoch(&value.text)),
             ValueKind::Number => read_epoch(&value.text),
             ValueKind::Boolean => None,
-        };
-        read.unwrap_or(arrival)
+        }
     }
 
     /// What tells this event from any other: its id, or else all its bytes.

@@ -18,7 +18,7 @@ use firstseen_engine::rule::{Pack, Rule};
 
 use crate::args::{self, Language};
 use crate::commands::standard_output::StandardOutput;
-use crate::commands::{counted, counted_as, exit_code, printable};
+use crate::commands::{self, counted, counted_as, exit_code, printable};
 use crate::warning;
 
 /// How many files and folders that are not read are named one by one.
@@ -33,6 +33,7 @@ const NO_RULE_ON: &str = "0 rules: every built-in rule is switched off, and the 
 /// Compiles a configuration directory and writes its pack, or prints what tells its candidates.
 pub(crate) fn run(args: &args::Compile) -> anyhow::Result<ExitCode> {
     let sources = Sources::read(&args.dir)?;
+    commands::warn_of_open_directory(&args.dir);
     warn_of_unread(&sources.unread);
     let compiled = match sources.compile() {
         Ok(compiled) => compiled,

@@ -44,6 +44,7 @@ pub(crate) fn run(command: &args::State) -> anyhow::Result<ExitCode> {
 /// The history of a directory that is to have one.
 fn open(directory: &Path) -> anyhow::Result<(HistoryFile, History)> {
     configuration::check_directory(directory)?;
+    commands::warn_of_open_directory(directory);
     let (file, history) = HistoryFile::open(directory)?;
     let history =
         history.with_context(|| format!("{} has no {STATE_FILE}: no filter has run there", directory.display()))?;
@@ -326,6 +327,7 @@ fn export(directory: &Path) -> anyhow::Result<ExitCode> {
 
 fn import(args: &args::Import) -> anyhow::Result<ExitCode> {
     configuration::check_directory(&args.dir)?;
+    commands::warn_of_open_directory(&args.dir);
     let (mut file, mut history) = HistoryFile::open(&args.dir)?;
     commands::warn_of_damage(&file);
     let before = history.as_ref().map_or(0, History::len);
