@@ -443,6 +443,17 @@ impl<'b> Records<'b> {
             .then(|| (Records(Reader(records)), BATCH_HEADER_LEN + records.len()))
     }
 
+    /// Passes by the entries ahead that are of this owner.
+    fn skip_entries(&mut self, owner: OwnerNumber) {
+        let Records(Reader(bytes)) = self;
+        let [a, b] = owner.0.to_le_bytes();
+        while let Some((&[ENTRY, of_a, of_b, ..], behind)) = bytes.split_first_chunk::<ENTRY_LEN>()
+            && [of_a, of_b] == [a, b]
+        {
+            *bytes = behind;
+        }
+    }
+
     /// Whether there are no more.
     pub fn is_empty(&self) -> bool {
         self.0.0.is_empty()

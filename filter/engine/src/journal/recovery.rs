@@ -92,7 +92,6 @@ fn restore_batch(mut records: Records<'_>, history: &mut History) -> Option<()> 
     // The batch counts whole or not at all.
     let mut defined = Vec::new();
     let mut checked = records.clone();
-    let mut last = None;
     while !checked.is_empty() {
         let owner = match checked.take_entry() {
             Some((owner, ..)) => owner,
@@ -105,12 +104,10 @@ fn restore_batch(mut records: Records<'_>, history: &mut History) -> Option<()> 
                 _ => continue,
             },
         };
-        if last != Some(owner) {
-            if !history.has_owner(owner) && !defined.contains(&owner) {
-                return None;
-            }
-            last = Some(owner);
+        if !history.has_owner(owner) && !defined.contains(&owner) {
+            return None;
         }
+        checked.skip_entries(owner);
     }
     while !records.is_empty() {
         match records.take_entry() {

@@ -673,11 +673,14 @@ impl History {
     }
 
     /// An entry as it was at last.
+    #[inline]
     pub fn restore_entry(&mut self, number: OwnerNumber, print: Fingerprint, entry: Entry) {
         let Some(owner) = self.owners.get_mut(usize::from(number.0)) else { return };
         self.len += usize::from(owner.put(print, entry));
         // Of a history that was written with a larger capacity.
-        self.keep_to_capacity();
+        if self.len > self.capacity {
+            self.keep_to_capacity();
+        }
     }
 
     /// An entry that was forgotten.
@@ -799,6 +802,7 @@ impl History {
     }
 
     /// Forgets what the capacity has no room for.
+    #[cold]
     pub(crate) fn keep_to_capacity(&mut self) {
         while self.len > self.capacity && self.evict() {
             self.changes.clear();

@@ -205,7 +205,9 @@ fn the_more_often_another_writes_the_longer_it_is_waited_for() {
     let mut number = 0;
     let mut waits = Vec::new();
     for _ in 0..9 {
-        Life::open(&disk, Sync::None, CAPACITY).live(&event(number % 900));
+        let event_of_a_group =
+            Event { at: BEGIN + number, hash: EventHash(9000 + number), actions: Vec::from([Action::Group(1)]) };
+        Life::open(&disk, Sync::None, CAPACITY).live(&event_of_a_group);
         let begin = number;
         while !life.keeper.is_durable() || number == begin {
             number += 1;

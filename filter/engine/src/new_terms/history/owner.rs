@@ -26,6 +26,9 @@ const SHARDS: usize = 10;
 /// Up to this many entries a cache's table stays as it is.
 const SMALL_TABLE: usize = 64;
 
+/// From this many entries on, it matters how often a table grows.
+const LARGE_TABLE: usize = 4096;
+
 /// How long the time between the end of a baseline, or of a rule's running, and the first record of the live filter may be,
 /// in seconds, for the history to count as one: a day.
 const GAP: u32 = 24 * 60 * 60;
@@ -187,7 +190,7 @@ fn cut(text: &str) -> String {
 impl Owner {
     /// One that has nothing yet.
     pub fn new(print: Fingerprint, purpose: Purpose, rule_id: &str, fields: &str) -> Owner {
-        // Each cache is unbounded, because a bounded one takes its whole table's memory at once.
+        // Each cache is unbounded, because one with a bound takes its whole table's memory at once.
         let shard = |_| Shard { cache: LruCache::unbounded_with_hasher(BuildFingerprintHasher::new()), peak: 0 };
         let shards = (0..SHARDS).map(shard).collect();
         let (rule_id, fields) = (cut(rule_id), cut(fields));
@@ -255,10 +258,29 @@ impl Owner {
 
     /// Adds or replaces an entry; `true` if it is one more.
     pub(super) fn put(&mut self, print: Fingerprint, entry: Entry) -> bool {
-        let Some(shard) = self.shards.get_mut(shard_of(print)) else { return false };
+        let at = shard_of(print);
+        if self.shards.get(at).is_some_and(|shard| shard.peak == 0) {
+            self.begin_shard(at);
+        }
+        let Some(shard) = self.shards.get_mut(at) else { return false };
+        if shard.cache.len() == shard.cache.cap().get() {
+            shard.cache.resize(NonZeroUsize::MAX);
+        }
         let is_more = shard.cache.put(print, entry).is_none();
         shard.peak = shard.peak.max(shard.cache.len());
         is_more
+    }
+
+    /// A cache gets its first entry. When a file is read, one comes behind the other, and they are of one size: a table that has room from
+    /// the start need not grow.
+    #[cold]
+    fn begin_shard(&mut self, at: usize) {
+        let largest = self.shards.iter().map(|shard| shard.cache.len()).max().unwrap_or(0);
+        if largest > LARGE_TABLE
+            && let (Some(shard), Some(room)) = (self.shards.get_mut(at), NonZeroUsize::new(largest + largest / 16))
+        {
+            shard.cache = LruCache::with_hasher(room, BuildFingerprintHasher::new());
+        }
     }
 
     /// Takes note that an entry has changed.
