@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use firstseen_engine::storage::{DAMAGED_FILE, REPLACEMENT_FILE, STATE_FILE, Status, Storage, StorageError};
 
 use crate::ownership;
-use crate::wasi::Errno;
+use crate::wasi::{Errno, is_pipe};
 
 /// The open state file and the replacement in the making.
 #[derive(Debug)]
@@ -126,13 +126,14 @@ impl Replacement {
 impl Storage for StateStorage {
     fn open(&mut self) -> Result<bool, StorageError> {
         self.open = None;
-        // To read a pipe would wait for somebody at its other end.
-        match fs::metadata(self.path(STATE_FILE)) {
-            Ok(found) if found.is_dir() => return Err(error(Errno::IsDirectory)),
-            Ok(found) if !found.is_file() => return Err(error(Errno::NoPosition)),
-            _ => {}
+        let path = self.path(STATE_FILE);
+        if path.is_dir() {
+            return Err(error(Errno::IsDirectory));
         }
-        let open = |append| OpenOptions::new().read(true).append(append).open(self.path(STATE_FILE));
+        if is_pipe(&path) {
+            return Err(error(Errno::NoPosition));
+        }
+        let open = |append| OpenOptions::new().read(true).append(append).open(&path);
         let opened = match open(!self.read_only) {
             // What is known counts also where nothing can be added.
             Err(error)

@@ -9,7 +9,7 @@
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The file descriptor of the configuration directory.
@@ -292,9 +292,7 @@ impl Wasi {
         if (create || truncate) && !writable {
             return Err(Errno::Invalid);
         }
-        #[cfg(unix)]
-        // To open a pipe would wait for somebody at its other end.
-        if fs::metadata(&path).is_ok_and(|found| std::os::unix::fs::FileTypeExt::is_fifo(&found.file_type())) {
+        if is_pipe(&path) {
             return Err(Errno::NoPosition);
         }
         let free = self.files.iter().position(Option::is_none);
@@ -417,6 +415,18 @@ impl OpenFile {
         }
         Ok(total)
     }
+}
+
+/// Whether a file is a pipe: to open one would wait for somebody at its other end.
+#[cfg(unix)]
+pub(crate) fn is_pipe(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| std::os::unix::fs::FileTypeExt::is_fifo(&found.file_type()))
+}
+
+/// There are none in directories elsewhere.
+#[cfg(not(unix))]
+pub(crate) fn is_pipe(_path: &Path) -> bool {
+    false
 }
 
 /// What WASI calls a regular file, and anything else.

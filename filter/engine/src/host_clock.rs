@@ -93,22 +93,34 @@ impl HostClock {
     }
 
     /// The second at which an event counts, which is noted.
+    #[inline]
     pub(crate) fn observe(&mut self, event_time: Option<Millis>, arrival: Millis, history: &mut History) -> Seconds {
-        if arrival == 0 {
-            history.limit_clock(Seconds::MAX);
-            return self.peek(event_time, arrival, history);
-        }
         let latest = self.latest(arrival);
-        if let Some(time) = event_time
-            && (time > latest || millis(history.clock()) > latest || history.clock_votes() != Label::default())
-        {
-            self.vote(time, arrival, history);
+        match event_time {
+            Some(time)
+                if time <= latest && millis(history.clock()) <= latest && history.clock_votes() == Label::default() =>
+            {
+                history.limit_clock(Seconds::MAX);
+                seconds(time)
+            }
+            _ => self.observe_unsure(event_time, arrival, history),
         }
-        history.limit_clock(seconds(latest.max(self.latest(millis(history.clock())))));
-        self.peek(event_time, arrival, history)
     }
 
     #[cold]
+    #[inline(never)]
+    fn observe_unsure(&mut self, event_time: Option<Millis>, arrival: Millis, history: &mut History) -> Seconds {
+        let mut limit = Seconds::MAX;
+        if arrival != 0 {
+            if let Some(time) = event_time {
+                self.vote(time, arrival, history);
+            }
+            limit = seconds(self.latest(arrival.max(millis(history.clock()))));
+        }
+        history.limit_clock(limit);
+        self.peek(event_time, arrival, history)
+    }
+
     fn vote(&mut self, time: Millis, arrival: Millis, history: &mut History) {
         let mut votes = Votes::of(history);
         let is_behind = self.is_behind(arrival, history);

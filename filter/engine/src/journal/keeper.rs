@@ -88,7 +88,7 @@ enum State {
     },
     /// Another filter or program writes the file.
     Yielded {
-        /// When it is looked whether the other is gone, or after how many more events with changes.
+        /// When it is looked whether the other is gone, or after how many more events with changes where nobody knows the time.
         look_at: Seconds,
         look_in: usize,
         /// The file's length when that was looked at last.
@@ -212,10 +212,11 @@ impl Keeper {
             State::Yielded { look_at, look_in, seen } => {
                 *look_in = look_in.saturating_sub(1);
                 longest = *seen;
-                if arrival >= *look_at || *look_in == 0 { self.look_at_yielded(history, arrival) } else { Ok(()) }
+                let is_due = if arrival == 0 { *look_in == 0 } else { arrival >= *look_at };
+                if is_due { self.look_at_yielded(history, arrival) } else { Ok(()) }
             }
         };
-        if outcome.is_ok() {
+        if self.rewrite.is_some() && outcome.is_ok() {
             outcome = self.go_on_rewriting(history, is_rewriting);
         }
         history.forget_changes();
@@ -352,6 +353,7 @@ impl Keeper {
 
     /// Writes another part of the replacement, if there is one in the making; `is_behind` says whether the history has changed
     /// since the last part.
+    #[cold]
     fn go_on_rewriting(&mut self, history: &History, is_behind: bool) -> Result<(), StorageError> {
         let Some((mut rewrite, what)) = self.rewrite.take() else { return Ok(()) };
         let storage = &mut *self.storage;
