@@ -74,21 +74,20 @@ impl core::hash::Hash for Fingerprint {
     }
 }
 
-/// The factors of tables that are made from now on; see [`seed_tables`].
-static FACTORS: [AtomicU64; 2] = [AtomicU64::new(0x9e37_79b9_7f4a_7c15), AtomicU64::new(0xd1b5_4a32_d192_ed03)];
+/// The factor of tables that are made from now on; see [`seed_tables`].
+static FACTOR: AtomicU64 = AtomicU64::new(0x9e37_79b9_7f4a_7c15);
 
 /// Makes the places of fingerprints in tables unknown to whoever writes a state file, given random bytes: fingerprints that were chosen
 /// to share one place would make opening it take hours.
 pub fn seed_tables(random: [u8; 16]) {
-    for (factor, random) in FACTORS.iter().zip(random.as_chunks::<8>().0) {
-        factor.store(u64::from_le_bytes(*random) | 1, Ordering::Relaxed);
-    }
+    let [a, b, c, d, e, f, g, h, ..] = random;
+    FACTOR.store(u64::from_le_bytes([a, b, c, d, e, f, g, h]) | 1, Ordering::Relaxed);
 }
 
 /// Fingerprints are random unless somebody has made them up, so a few steps do.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FingerprintHasher {
-    factors: [u64; 2],
+    factor: u64,
     hash: u64,
 }
 
@@ -100,25 +99,24 @@ impl Hasher for FingerprintHasher {
 
     fn write(&mut self, bytes: &[u8]) {
         for byte in bytes {
-            self.hash = self.hash.rotate_left(8) ^ u64::from(*byte);
+            self.write_u64(u64::from(*byte));
         }
     }
 
     fn write_u64(&mut self, number: u64) {
-        let [factor, next] = self.factors;
-        self.hash = (self.hash ^ number).wrapping_mul(factor);
-        self.factors = [next, factor];
+        self.hash = (self.hash ^ number).wrapping_mul(self.factor);
     }
 }
 
 /// Makes [`FingerprintHasher`]s.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct BuildFingerprintHasher([u64; 2]);
+pub(super) struct BuildFingerprintHasher {
+    factor: u64,
+}
 
 impl BuildFingerprintHasher {
     pub(super) fn new() -> BuildFingerprintHasher {
-        let [first, second] = &FACTORS;
-        BuildFingerprintHasher([first.load(Ordering::Relaxed), second.load(Ordering::Relaxed)])
+        BuildFingerprintHasher { factor: FACTOR.load(Ordering::Relaxed) }
     }
 }
 
@@ -126,7 +124,7 @@ impl BuildHasher for BuildFingerprintHasher {
     type Hasher = FingerprintHasher;
 
     fn build_hasher(&self) -> FingerprintHasher {
-        FingerprintHasher { factors: self.0, hash: 0 }
+        FingerprintHasher { factor: self.factor, hash: 0 }
     }
 }
 

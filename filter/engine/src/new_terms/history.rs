@@ -676,6 +676,7 @@ impl History {
     #[inline]
     pub fn restore_entry(&mut self, number: OwnerNumber, print: Fingerprint, entry: Entry) {
         let Some(owner) = self.owners.get_mut(usize::from(number.0)) else { return };
+        owner.make_room(print);
         self.len += usize::from(owner.put(print, entry));
         // Of a history that was written with a larger capacity.
         if self.len > self.capacity {

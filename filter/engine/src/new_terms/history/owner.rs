@@ -258,11 +258,7 @@ impl Owner {
 
     /// Adds or replaces an entry; `true` if it is one more.
     pub(super) fn put(&mut self, print: Fingerprint, entry: Entry) -> bool {
-        let at = shard_of(print);
-        if self.shards.get(at).is_some_and(|shard| shard.peak == 0) {
-            self.begin_shard(at);
-        }
-        let Some(shard) = self.shards.get_mut(at) else { return false };
+        let Some(shard) = self.shards.get_mut(shard_of(print)) else { return false };
         if shard.cache.len() == shard.cache.cap().get() {
             shard.cache.resize(NonZeroUsize::MAX);
         }
@@ -271,8 +267,16 @@ impl Owner {
         is_more
     }
 
-    /// A cache gets its first entry. When a file is read, one comes behind the other, and they are of one size: a table that has room from
-    /// the start need not grow.
+    /// Prepares for an entry that is read from a file. There, one cache comes behind the other, and they are of one size: a table that has
+    /// room from the start need not grow.
+    #[inline]
+    pub(super) fn make_room(&mut self, print: Fingerprint) {
+        let at = shard_of(print);
+        if self.shards.get(at).is_some_and(|shard| shard.peak == 0) {
+            self.begin_shard(at);
+        }
+    }
+
     #[cold]
     fn begin_shard(&mut self, at: usize) {
         let largest = self.shards.iter().map(|shard| shard.cache.len()).max().unwrap_or(0);
