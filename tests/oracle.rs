@@ -115,6 +115,12 @@ impl Oracle {
             }
             let skew = self.skew();
             let time = self.clock.observe(event.time(), arrival, skew);
+            if let Some(begun) = self.clock.take_newly_begun() {
+                self.tuples.iter_mut().for_each(|tuple| tuple.last_seen = tuple.last_seen.max(begun));
+                for group in &mut self.groups {
+                    (group.start, group.end) = (group.start.max(begun), group.end.max(begun));
+                }
+            }
             let identity = event.identity(record);
             for index in 0..self.pack.rules.len() {
                 let rule = self.pack.rules[index].clone();

@@ -21,6 +21,7 @@ pub(super) struct HostClock {
     agreeing: usize,
     /// The history began no earlier than this, whatever the clock said.
     begun: Option<i64>,
+    newly_begun: Option<i64>,
     /// How far the event that was observed last may move `latest_event`.
     most: i64,
 }
@@ -70,7 +71,13 @@ impl HostClock {
     fn begin_with_the_later(&mut self) {
         if self.are_first {
             self.begun = self.later.iter().min().copied().map(whole_second);
+            self.newly_begun = self.begun;
         }
+    }
+
+    /// The time before which nothing was learned, whatever the clock said; once.
+    pub(super) fn take_newly_begun(&mut self) -> Option<i64> {
+        self.newly_begun.take()
     }
 
     /// The history has learned the event that was observed last, which counts at this second.

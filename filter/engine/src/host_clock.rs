@@ -13,8 +13,8 @@
 //! 3. [`VOTES`] events in a row that are later than rule 1 allows show that the clock is behind, although the history is not later.
 //! 4. [`VOTES`] events in a row that agree with a clock which is behind the history show that the history was misled.
 //!
-//! A history whose first events were later than rule 1 allows begins with the earliest of them, once rule 3 or a later arrival has
-//! confirmed their times: until then it began when the wrong clock said.
+//! A history whose first events were later than rule 1 allows begins with the earliest of them, and knows them since then, once rule 3 or
+//! a later arrival has confirmed their times. Until then it began when the wrong clock said.
 
 use alloc::string::String;
 

@@ -271,7 +271,7 @@ impl History {
         self.move_beginnings(&mut |standing| standing.begin(at));
     }
 
-    /// What the running rules' owners have learned begins no earlier than this: what was before was a wrong clock's.
+    /// All that was learned so far was learned at this second or later: what was before was a wrong clock's.
     pub(crate) fn begin_later(&mut self, at: Seconds) {
         self.move_beginnings(&mut |standing| {
             let is_moved = standing.since != 0 && standing.since < at;
@@ -281,6 +281,16 @@ impl History {
             is_moved
         });
         self.provisional.clear();
+        for (number, owner) in self.owners.iter_mut().enumerate() {
+            let early: Vec<Fingerprint> =
+                owner.entries().filter(|(_, entry)| entry.last_seen < at).map(|(print, _)| print).collect();
+            for print in early {
+                if let (Ok(number), Some(entry)) = (u16::try_from(number), owner.get_mut(print)) {
+                    (entry.first_seen, entry.last_seen) = (entry.first_seen.max(at), at);
+                    self.changes.push(Change::Entry(OwnerNumber(number), print, *entry));
+                }
+            }
+        }
     }
 
     /// Moves the beginnings of what the running rules' owners have learned, where `change` does so.

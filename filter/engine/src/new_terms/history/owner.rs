@@ -170,6 +170,7 @@ pub struct Owner {
     pub(super) usage: Option<Box<Usage>>,
     /// Whether its rule is one of those that run.
     pub(super) is_loaded: bool,
+    /// [`SHARDS`] caches from the first entry on.
     shards: Vec<Shard>,
 }
 
@@ -190,9 +191,6 @@ fn cut(text: &str) -> String {
 impl Owner {
     /// One that has nothing yet.
     pub fn new(print: Fingerprint, purpose: Purpose, rule_id: &str, fields: &str) -> Owner {
-        // Each cache is unbounded, because one with a bound takes its whole table's memory at once.
-        let shard = |_| Shard { cache: LruCache::unbounded_with_hasher(BuildFingerprintHasher::new()), peak: 0 };
-        let shards = (0..SHARDS).map(shard).collect();
         let (rule_id, fields) = (cut(rule_id), cut(fields));
         Owner {
             print,
@@ -203,7 +201,7 @@ impl Owner {
             used_once: UsedOnce::default(),
             usage: None,
             is_loaded: false,
-            shards,
+            shards: Vec::new(),
         }
     }
 
@@ -258,13 +256,22 @@ impl Owner {
 
     /// Adds or replaces an entry; `true` if it is one more.
     pub(super) fn put(&mut self, print: Fingerprint, entry: Entry) -> bool {
-        let Some(shard) = self.shards.get_mut(shard_of(print)) else { return false };
+        let Some(shard) = self.shards.get_mut(shard_of(print)) else { return self.put_first(print, entry) };
         if shard.cache.len() == shard.cache.cap().get() {
             shard.cache.resize(NonZeroUsize::MAX);
         }
         let is_more = shard.cache.put(print, entry).is_none();
         shard.peak = shard.peak.max(shard.cache.len());
         is_more
+    }
+
+    /// Makes the caches, which take a kilobyte: many owners never have an entry.
+    #[cold]
+    fn put_first(&mut self, print: Fingerprint, entry: Entry) -> bool {
+        // Each cache is unbounded, because one with a bound takes its whole table's memory at once.
+        let shard = |_| Shard { cache: LruCache::unbounded_with_hasher(BuildFingerprintHasher::new()), peak: 0 };
+        self.shards = (0..SHARDS).map(shard).collect();
+        self.put(print, entry)
     }
 
     /// Prepares for an entry that is read from a file. There, one cache comes behind the other, and they are of one size: a table that has
