@@ -6,10 +6,13 @@
 //! line, and where log lines go.
 
 pub mod access;
+pub mod assembly;
 pub mod certificates;
 pub mod detection;
 pub mod encoding;
 pub mod exchange;
+pub mod files;
+pub mod health;
 pub mod lines;
 pub mod listener;
 pub mod memory;
@@ -21,7 +24,7 @@ pub mod refusals;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio_rustls::TlsAcceptor;
@@ -38,8 +41,8 @@ use receiver::Receiver;
 /// How often it is looked whether there is another pack.
 const LOOK_FOR_PACK: Duration = Duration::from_secs(2);
 
-/// How much longer than the receiver's answer silence may take on a connection.
-const IDLE: Duration = Duration::from_secs(60);
+/// How often it is looked whether the certificate is valid still.
+const LOOK_AT_CERTIFICATE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What a sidecar is told.
 #[derive(Debug, Clone)]
@@ -50,6 +53,8 @@ pub struct Options {
     pub asn: Option<PathBuf>,
     /// Where to listen.
     pub listen: SocketAddr,
+    /// Where `/health` is answered for probes that speak no TLS.
+    pub health: Option<SocketAddr>,
     /// Where events go; back to the sender, if nowhere else.
     pub forward: Option<(String, receiver::Options)>,
     /// Which events are passed on.
@@ -66,8 +71,8 @@ pub struct Options {
     pub ending: Duration,
 }
 
-/// Runs a sidecar until it is told to end (SIGTERM, SIGINT). SIGHUP and another pack reload the rules; SIGHUP reads the token and
-/// the certificate anew as well.
+/// Runs a sidecar until it is told to end (SIGTERM, SIGINT). Another pack reloads the rules. SIGHUP does so too, and reads the token,
+/// the certificate and the database of AS organisations anew; the history as well, unless it is in memory only.
 ///
 /// # Errors
 /// It does not start.
@@ -88,13 +93,17 @@ async fn serve(module: Module, bytes: &[u8], options: &Options) -> anyhow::Resul
     let token = options.token_file.as_deref().map(Token::read).transpose()?;
     let tls = options.tls.as_ref().map(|(certificate, key)| certificates::acceptor(certificate, key)).transpose()?;
     let tls = tls.map(|tls| Arc::new(RwLock::new(tls)));
-    let answer_time = options.forward.as_ref().map_or(Duration::ZERO, |(_, receiver)| receiver.timeout);
     let receiver = options.forward.clone().map(|(url, receiver)| Receiver::new(&url, receiver)).transpose()?;
     let sidecar = Arc::new(Sidecar::new(detection, receiver, options.limits, token));
-    let listener = Listener::bind(options.listen, tls.clone(), answer_time + IDLE)
+    let listener = Listener::bind(options.listen, tls.clone())
         .await
         .with_context(|| format!("cannot listen on {}", options.listen))?;
     let address = listener.address()?;
+    if let Some(health) = options.health {
+        let address = health::serve(health, Arc::clone(&sidecar))
+            .with_context(|| format!("cannot listen on {health} for probes"))?;
+        tracing::info!(%address, "listening for probes");
+    }
     let mut signals = Signals::new().context("the system gives no signals")?;
     let reloads = tokio::spawn(reload(Arc::clone(&sidecar), options.clone(), tls));
     tracing::info!(%address, forward = options.forward.as_ref().map(|(url, _)| url.as_str()), "listening");
@@ -156,6 +165,7 @@ impl Signals {
 async fn reload(sidecar: Arc<Sidecar>, options: Options, tls: Option<Arc<RwLock<TlsAcceptor>>>) {
     #[cfg(unix)]
     let mut hang_up = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok();
+    let (options, mut certificate_at) = (Arc::new(options), None::<Instant>);
     let watch = Arc::new(Mutex::new(PackWatch::default()));
     loop {
         #[cfg(unix)]
@@ -171,14 +181,22 @@ async fn reload(sidecar: Arc<Sidecar>, options: Options, tls: Option<Arc<RwLock<
         let told = std::future::pending::<()>();
         let was_told = tokio::select! {
             () = told => true,
-            () = tokio::time::sleep(LOOK_FOR_PACK) => false,
+            () = tokio::time::sleep(if certificate_at.is_none() { Duration::ZERO } else { LOOK_FOR_PACK }) => false,
         };
-        if was_told && let Err(error) = reread(&sidecar, &options, tls.as_deref()) {
-            tracing::error!("{error:#}; what there was goes on");
+        let looks_at_certificate = was_told || certificate_at.is_none_or(|at| at.elapsed() >= LOOK_AT_CERTIFICATE);
+        if looks_at_certificate {
+            certificate_at = Some(Instant::now());
         }
         sidecar.refusals.report_counts();
         let (sidecar, watch) = (Arc::clone(&sidecar), Arc::clone(&watch));
+        let (options, tls) = (Arc::clone(&options), tls.clone());
         let reloaded = tokio::task::spawn_blocking(move || {
+            if was_told {
+                reread(&sidecar, &options, tls.as_deref());
+            }
+            if looks_at_certificate && let Some((certificate, _)) = &options.tls {
+                certificates::warn_of(certificate);
+            }
             watch.lock().unwrap_or_else(PoisonError::into_inner).look(&sidecar, was_told);
         });
         if let Err(error) = reloaded.await {
@@ -197,13 +215,20 @@ impl PackWatch {
     /// Loads another pack if there is one, or whatever there is if told to, and counts and says what keeps it from being read.
     fn look(&mut self, sidecar: &Sidecar, was_told: bool) {
         let mut state = sidecar.detection.pack_state();
-        let is_loaded = was_told || matches!(state, PackState::New);
+        let is_loaded = match state {
+            PackState::New => true,
+            // The history of the file may be another one. One in memory would be lost.
+            PackState::Same => was_told && sidecar.detection.is_durable(),
+            PackState::Refused | PackState::Gone | PackState::Unreadable(_) => was_told,
+        };
         if is_loaded {
             load(sidecar);
             state = sidecar.detection.pack_state();
+        } else if was_told {
+            tracing::info!("the module goes on: its rules are the same, and its history is in memory only");
         }
         let wrong = match state {
-            PackState::Same | PackState::New => None,
+            PackState::Same | PackState::New | PackState::Refused => None,
             PackState::Gone => Some(format!("{PACK} is gone")),
             PackState::Unreadable(error) => {
                 sidecar.metrics.pack_failures.inc();
@@ -225,10 +250,14 @@ impl PackWatch {
 
 /// Starts the module anew.
 fn load(sidecar: &Sidecar) {
-    let result = match sidecar.detection.reload() {
+    let was_durable = sidecar.detection.is_durable();
+    let result = match sidecar.detection.restart() {
         Ok(said) => {
             for line in said {
                 tracing::warn!("{line}");
+            }
+            if !was_durable {
+                tracing::warn!("the history was in memory only, and is lost with the rules that ran before");
             }
             tracing::info!("the rules and the history are loaded anew");
             "ok"
@@ -241,15 +270,30 @@ fn load(sidecar: &Sidecar) {
     sidecar.metrics.reloads.get_or_create(&ResultLabel { result }).inc();
 }
 
-/// Reads the token and the certificate anew.
-fn reread(sidecar: &Sidecar, options: &Options, tls: Option<&RwLock<TlsAcceptor>>) -> anyhow::Result<()> {
-    if let Some(file) = &options.token_file {
+/// Reads the token, the certificate and the database anew; what cannot be read goes on as it was.
+fn reread(sidecar: &Sidecar, options: &Options, tls: Option<&RwLock<TlsAcceptor>>) {
+    let token = || {
+        let Some(file) = &options.token_file else { return Ok(()) };
         let token = Token::read(file)?;
         *sidecar.token.write().unwrap_or_else(PoisonError::into_inner) = Some(token);
-    }
-    if let (Some(tls), Some((certificate, key))) = (tls, &options.tls) {
+        anyhow::Ok(())
+    };
+    let certificate = || {
+        let (Some(tls), Some((certificate, key))) = (tls, &options.tls) else { return Ok(()) };
         let acceptor = certificates::acceptor(certificate, key)?;
         *tls.write().unwrap_or_else(PoisonError::into_inner) = acceptor;
+        anyhow::Ok(())
+    };
+    let all = [
+        ("token", options.token_file.is_some(), token()),
+        ("certificate", options.tls.is_some(), certificate()),
+        ("database of AS organisations", options.asn.is_some(), sidecar.detection.reread_database()),
+    ];
+    for (what, is_there, read) in all {
+        match read {
+            Ok(()) if is_there => tracing::info!("the {what} is loaded anew"),
+            Ok(()) => {}
+            Err(error) => tracing::error!("{error:#}; the {what} that was there before goes on"),
+        }
     }
-    Ok(())
 }
