@@ -20,6 +20,7 @@ pub mod metrics;
 pub mod pieces;
 pub mod receiver;
 pub mod refusals;
+pub mod threads;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -32,7 +33,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::configuration::PACK;
 use crate::guest::{Entry, Module};
 use access::Token;
-use detection::{Detection, PackState};
+use detection::{Detection, PackState, Restarted};
 use exchange::{Limits, Sidecar};
 use listener::Listener;
 use metrics::ResultLabel;
@@ -94,7 +95,8 @@ async fn serve(module: Module, bytes: &[u8], options: &Options) -> anyhow::Resul
     let tls = options.tls.as_ref().map(|(certificate, key)| certificates::acceptor(certificate, key)).transpose()?;
     let tls = tls.map(|tls| Arc::new(RwLock::new(tls)));
     let receiver = options.forward.clone().map(|(url, receiver)| Receiver::new(&url, receiver)).transpose()?;
-    let sidecar = Arc::new(Sidecar::new(detection, receiver, options.limits, token));
+    let sidecar =
+        Arc::new(Sidecar::new(detection, receiver, options.limits, token).context("the system gives no threads")?);
     let listener = Listener::bind(options.listen, tls.clone())
         .await
         .with_context(|| format!("cannot listen on {}", options.listen))?;
@@ -105,7 +107,8 @@ async fn serve(module: Module, bytes: &[u8], options: &Options) -> anyhow::Resul
         tracing::info!(%address, "listening for probes");
     }
     let mut signals = Signals::new().context("the system gives no signals")?;
-    let reloads = tokio::spawn(reload(Arc::clone(&sidecar), options.clone(), tls));
+    let hang_up = HangUp::new().context("the system gives no signals")?;
+    let reloads = tokio::spawn(reload(Arc::clone(&sidecar), options.clone(), tls, hang_up));
     tracing::info!(%address, forward = options.forward.as_ref().map(|(url, _)| url.as_str()), "listening");
     let end = {
         let sidecar = Arc::clone(&sidecar);
@@ -161,26 +164,39 @@ impl Signals {
     }
 }
 
+/// What reloads it.
+struct HangUp(#[cfg(unix)] tokio::signal::unix::Signal);
+
+impl HangUp {
+    fn new() -> std::io::Result<HangUp> {
+        #[cfg(unix)]
+        return Ok(HangUp(tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?));
+        #[cfg(not(unix))]
+        Ok(HangUp())
+    }
+
+    async fn next(&mut self) {
+        #[cfg(unix)]
+        if self.0.recv().await.is_some() {
+            return;
+        }
+        // Where there is no such signal, only another pack does.
+        std::future::pending().await
+    }
+}
+
 /// Loads another pack when there is one, and all anew when told to.
-async fn reload(sidecar: Arc<Sidecar>, options: Options, tls: Option<Arc<RwLock<TlsAcceptor>>>) {
-    #[cfg(unix)]
-    let mut hang_up = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok();
+async fn reload(
+    sidecar: Arc<Sidecar>,
+    options: Options,
+    tls: Option<Arc<RwLock<TlsAcceptor>>>,
+    mut hang_up: HangUp,
+) {
     let (options, mut certificate_at) = (Arc::new(options), None::<Instant>);
     let watch = Arc::new(Mutex::new(PackWatch::default()));
     loop {
-        #[cfg(unix)]
-        let told = async {
-            match &mut hang_up {
-                Some(hang_up) => {
-                    hang_up.recv().await;
-                }
-                None => std::future::pending().await,
-            }
-        };
-        #[cfg(not(unix))]
-        let told = std::future::pending::<()>();
         let was_told = tokio::select! {
-            () = told => true,
+            () = hang_up.next() => true,
             () = tokio::time::sleep(if certificate_at.is_none() { Duration::ZERO } else { LOOK_FOR_PACK }) => false,
         };
         let looks_at_certificate = was_told || certificate_at.is_none_or(|at| at.elapsed() >= LOOK_AT_CERTIFICATE);
@@ -215,17 +231,11 @@ impl PackWatch {
     /// Loads another pack if there is one, or whatever there is if told to, and counts and says what keeps it from being read.
     fn look(&mut self, sidecar: &Sidecar, was_told: bool) {
         let mut state = sidecar.detection.pack_state();
-        let is_loaded = match state {
-            PackState::New => true,
-            // The history of the file may be another one. One in memory would be lost.
-            PackState::Same => was_told && sidecar.detection.is_durable(),
-            PackState::Refused | PackState::Gone | PackState::Unreadable(_) => was_told,
-        };
+        let has_other_rules = !matches!(state, PackState::Same);
+        let is_loaded = was_told || matches!(state, PackState::New);
         if is_loaded {
-            load(sidecar);
+            load(sidecar, has_other_rules);
             state = sidecar.detection.pack_state();
-        } else if was_told {
-            tracing::info!("the module goes on: its rules are the same, and its history is in memory only");
         }
         let wrong = match state {
             PackState::Same | PackState::New | PackState::Refused => None,
@@ -248,18 +258,26 @@ impl PackWatch {
     }
 }
 
-/// Starts the module anew.
-fn load(sidecar: &Sidecar) {
-    let was_durable = sidecar.detection.is_durable();
-    let result = match sidecar.detection.restart() {
-        Ok(said) => {
+/// Starts the module anew, unless that would lose a history for nothing.
+fn load(sidecar: &Sidecar, has_other_rules: bool) {
+    let result = match sidecar.detection.restart(has_other_rules) {
+        Ok((restarted, said)) => {
             for line in said {
                 tracing::warn!("{line}");
             }
-            if !was_durable {
-                tracing::warn!("the history was in memory only, and is lost with the rules that ran before");
+            match restarted {
+                Restarted::Anew => tracing::info!("the rules and the history are loaded anew"),
+                Restarted::WithoutHistory => {
+                    tracing::warn!(
+                        "the rules are loaded anew, and the history, which no file keeps, is lost with the old ones"
+                    );
+                }
+                Restarted::Kept => {
+                    return tracing::info!(
+                        "the module goes on: the rules are the same, and no file would keep its history"
+                    );
+                }
             }
-            tracing::info!("the rules and the history are loaded anew");
             "ok"
         }
         Err(error) => {

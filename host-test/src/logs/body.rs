@@ -140,8 +140,8 @@ fn read_texts(body: &[u8], max_record: usize, mut is_candidate: impl FnMut(Nativ
     batch
 }
 
-/// A body of these records alone, in an array or each on a line: gives out each with what stands beside it, and how
-/// long it was before.
+/// A body of these records alone, in an array or each on a line: gives out each with what stands behind it, and how
+/// long it was before. A record that has no byte for which it would be written again is not copied.
 ///
 /// # Errors
 /// Those of `give`.
@@ -150,23 +150,26 @@ pub fn each_alone<E>(
     is_array: bool,
     mut give: impl FnMut(Vec<u8>, usize) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut before = b'[';
-    for record in records {
-        let mut out = Vec::with_capacity(record.len() + 1);
-        if is_array {
-            out.push(std::mem::replace(&mut before, b','));
-        }
-        json_text::compact(&record, &mut out);
-        if !is_array {
-            out.push(b'\n');
-        }
-        give(out, record.len())?;
+    let (mut records, mut compact) = (records.into_iter().peekable(), Vec::new());
+    if is_array {
+        give(b"[".to_vec(), 0)?;
     }
-    match (is_array, before) {
-        (false, _) => Ok(()),
-        (true, b'[') => give(b"[]".to_vec(), 0),
-        (true, _) => give(b"]".to_vec(), 0),
+    let is_empty = records.peek().is_none();
+    while let Some(mut record) = records.next() {
+        let before = record.len();
+        compact.clear();
+        json_text::compact(&record, &mut compact);
+        if compact.len() < before {
+            record.clone_from(&compact);
+        }
+        record.push(match (is_array, records.peek()) {
+            (false, _) => b'\n',
+            (true, Some(_)) => b',',
+            (true, None) => b']',
+        });
+        give(record, before)?;
     }
+    if is_array && is_empty { give(b"]".to_vec(), 0) } else { Ok(()) }
 }
 
 #[cfg(test)]

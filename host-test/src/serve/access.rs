@@ -85,7 +85,11 @@ pub fn page(headers: &HeaderMap, uri: &Uri) -> Option<&'static str> {
     }
     let named = uri.host().or_else(|| {
         let host = headers.get(HOST)?.to_str().ok()?;
-        Some(host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|digit| digit.is_ascii_digit())).map_or(host, |(host, _)| host))
+        Some(
+            host.rsplit_once(':')
+                .filter(|(_, port)| port.bytes().all(|digit| digit.is_ascii_digit()))
+                .map_or(host, |(host, _)| host),
+        )
     })?;
     let name = named.trim_end_matches('.');
     let is_address = name.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>().is_ok();
@@ -102,9 +106,9 @@ mod tests {
     #[test]
     fn pages_are_told_from_programs() {
         let is_page = |uri: &str, headers: &[(&'static str, &str)]| {
-            let headers = headers.iter().map(|(name, value)| {
-                (axum::http::HeaderName::from_static(name), value.parse().expect("a value"))
-            });
+            let headers = headers
+                .iter()
+                .map(|(name, value)| (axum::http::HeaderName::from_static(name), value.parse().expect("a value")));
             page(&HeaderMap::from_iter(headers), &uri.parse().expect("a path")).is_some()
         };
         for headers in [

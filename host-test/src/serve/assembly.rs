@@ -80,9 +80,11 @@ pub fn push_alone(
     permit: &mut MemoryPermit,
 ) -> Result<(), Exhausted> {
     body::each_alone(records, is_array, |record, of| {
-        permit.take(record.len() + CHANGE)?;
-        if of > 0 {
-            permit.free(of + CHANGE);
+        match (record.len(), of) {
+            // What stands around the records.
+            (length, 0) => permit.take(length + CHANGE)?,
+            (length, of) if length > of => permit.take(length - of)?,
+            (length, of) => permit.free(of - length),
         }
         push_change(body, record, permit)
     })

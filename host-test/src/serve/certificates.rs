@@ -68,9 +68,14 @@ fn warnings(file: &Path, chain: &[CertificateDer<'_>], now: Timestamp) -> Vec<St
         let renew = "renew it and send SIGHUP";
         let days = |from: Timestamp, until: Timestamp| until.duration_since(from).as_hours() / 24;
         if now < from {
-            Some(format!("{which} in {name} is valid from {from} on only: senders refuse it until then. Is the clock right?"))
+            Some(format!(
+                "{which} in {name} is valid from {from} on only: senders refuse it until then. Is the clock right?"
+            ))
         } else if now > until {
-            Some(format!("{which} in {name} expired at {until}, {} days ago: senders refuse it; {renew}", days(until, now)))
+            Some(format!(
+                "{which} in {name} expired at {until}, {} days ago: senders refuse it; {renew}",
+                days(until, now)
+            ))
         } else if until.duration_since(now) < soon {
             Some(format!("{which} in {name} expires at {until}, in {} days: {renew}", days(now, until)))
         } else {
@@ -97,7 +102,11 @@ mod tests {
         let (year, week) = (of((2026, 1, 1), (2027, 1, 1)), of((2026, 6, 1), (2026, 6, 8)));
         for (chain, now, expected) in [
             (vec![year.clone()], "2026-12-01T00:00:00Z", vec![]),
-            (vec![year.clone()], "2025-12-31T23:00:00Z", vec!["the certificate in x.pem is valid from 2026-01-01T00:00:00Z"]),
+            (
+                vec![year.clone()],
+                "2025-12-31T23:00:00Z",
+                vec!["the certificate in x.pem is valid from 2026-01-01T00:00:00Z"],
+            ),
             (vec![year.clone()], "2026-12-20T12:00:00Z", vec!["expires at 2027-01-01T00:00:00Z, in 11 days: renew it"]),
             (vec![year.clone()], "2027-01-03T00:00:00Z", vec!["expired at 2027-01-01T00:00:00Z, 2 days ago"]),
             // One that lives for a week is not warned of for all of it.

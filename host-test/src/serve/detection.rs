@@ -4,8 +4,8 @@
 //! the same tuple alerts once, however many requests bring it at the same time. Before the instance's lock, on the request's own
 //! thread and while the rest of the body comes, records are found, and the engine's prefilter rejects those that no rule can
 //! match, which is what it would do in the module; only the others wait for the instance, one batch at a time, when the batch is
-//! whole: the module sees nothing of a batch that is refused. No thread waits for the lock: tasks do, and a batch that takes the
-//! module longer than [`AT_ONCE`] is worked on beside the threads that serve connections. Bounds: the instance's memory is the
+//! whole: the module sees nothing of a batch that is refused. No thread waits for the lock: tasks do, and with a batch that takes the
+//! module longer than [`AT_ONCE`] it goes on on a thread of its own. Bounds: the instance's memory is the
 //! module's; what its answers take is asked for before it is held; a trap throws the instance away, and the next batch begins with a
 //! new one and the history of the state file. Not here: HTTP.
 //!
@@ -23,7 +23,6 @@ use firstseen_engine::prefilter::{Look, Prefilter};
 use firstseen_engine::recognition::Recognition;
 use firstseen_engine::rule::{FieldRef, Pack, Sync, pack};
 use firstseen_engine::status::{Status, UsedOnce};
-use tokio::task::block_in_place;
 
 use crate::asn::{AsLookup, Enriched};
 use crate::configuration;
@@ -35,11 +34,12 @@ use crate::serve::assembly::{self, CHANGE, Found};
 use crate::serve::memory::{Exhausted, MemoryPermit};
 use crate::serve::metrics::UsedOnceLabels;
 use crate::serve::pieces::Pieces;
+use crate::serve::threads::Threads;
 
 /// How many records that made the module trap are remembered.
 const MAX_TRAPS: usize = 1024;
 
-/// How long the module works on a batch where the batch was received; then another thread takes over what else there is.
+/// How long the module works on a batch where the batch was received; then its own thread takes over what else there is.
 const AT_ONCE: Duration = Duration::from_millis(4);
 
 /// A record that is longer, in bytes, may take the module longer than that by itself.
@@ -64,7 +64,9 @@ pub struct Detection {
     tag: Vec<u8>,
     max_record: usize,
     rules: RwLock<Arc<Rules>>,
-    instance: tokio::sync::Mutex<Shared>,
+    instance: Arc<tokio::sync::Mutex<Shared>>,
+    /// Where the module works when it takes long.
+    thread: Threads,
     packs: Mutex<Packs>,
     /// How the filter was when it was asked last.
     status: Mutex<Option<Status>>,
@@ -149,6 +151,17 @@ struct Packs {
     loaded: Option<Vec<u8>>,
     /// A later one that could not be used.
     refused: Option<Vec<u8>>,
+}
+
+/// What became of a module that was to start anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restarted {
+    /// It has, with the history of its file.
+    Anew,
+    /// It has, and the history is lost: it was in memory only, or its file cannot be used.
+    WithoutHistory,
+    /// The old one goes on, so that its history is not lost.
+    Kept,
 }
 
 /// What a look at the directory's pack finds.
@@ -392,7 +405,8 @@ impl Detection {
             tag: tag.as_bytes().to_vec(),
             max_record,
             rules: RwLock::new(Arc::new(rules)),
-            instance: tokio::sync::Mutex::new(shared),
+            instance: Arc::new(tokio::sync::Mutex::new(shared)),
+            thread: Threads::start("module", 1)?,
             packs: Mutex::new(Packs { loaded: pack, refused: None }),
             status: Mutex::new(status),
             recognition: Mutex::default(),
@@ -401,14 +415,18 @@ impl Detection {
         Ok((detection, said))
     }
 
-    /// Starts the module anew with the pack and the history as they are now. If that does not work, the old one goes on. The
-    /// thread waits until the module is free.
+    /// Starts the module anew with the pack and the history as they are now. If that does not work, the old one goes on, and so it
+    /// does if the new one has its history in memory only and the rules are the same. The thread waits until the module is free.
     ///
     /// # Errors
     /// Why it does not start.
-    pub fn restart(&self) -> anyhow::Result<Said> {
+    pub fn restart(&self, has_other_rules: bool) -> anyhow::Result<(Restarted, Said)> {
         let mut shared = self.instance.blocking_lock();
         let directory = self.directory.as_deref();
+        let was_durable = is_durable(self.note_status(&mut shared));
+        if !was_durable && !has_other_rules {
+            return Ok((Restarted::Kept, Said::new()));
+        }
         let next = shared.start.wrapping_add(1);
         let started = start(&self.module, self.same_built_in, directory, self.asn.as_deref(), next);
         let Started { shared: mut new, rules, pack } = match started {
@@ -420,11 +438,15 @@ impl Detection {
         };
         let mut said = take_said(&mut shared.instance);
         said.append(&mut take_said(&mut new.instance));
+        let keeps_history = was_durable && is_durable(new.instance.status().ok().flatten());
+        if !keeps_history && !has_other_rules {
+            return Ok((Restarted::Kept, said));
+        }
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
         *self.packs() = Packs { loaded: pack, refused: None };
         *shared = new;
         self.note_status(&mut shared);
-        Ok(said)
+        Ok((if keeps_history { Restarted::Anew } else { Restarted::WithoutHistory }, said))
     }
 
     /// Reads the database of AS organisations anew, for the rules and the history that there are. The thread waits until the
@@ -441,12 +463,6 @@ impl Detection {
             shared.lookup = Some(lookup);
         }
         Ok(())
-    }
-
-    /// Whether a restart of the module keeps what it has seen. The thread waits until the module is free.
-    pub fn is_durable(&self) -> bool {
-        let mut shared = self.instance.blocking_lock();
-        self.note_status(&mut shared).is_some_and(|status| status.durable == 1)
     }
 
     /// Whether there is another pack than the one that runs and one that was refused.
@@ -480,31 +496,34 @@ impl Detection {
     ///
     /// # Errors
     /// Why nothing of it is to be passed on.
-    pub async fn examine(&self, mut reading: Reading) -> Result<(Reading, Said), Failure> {
+    pub async fn examine(self: &Arc<Self>, mut reading: Reading) -> Result<(Reading, Said), Failure> {
         let mut said = if reading.candidates() == 0 {
-            self.tell_the_time()?
+            self.tell_the_time().await?
         } else {
-            let mut shared = self.instance.lock().await;
+            let mut shared = Arc::clone(&self.instance).lock_owned().await;
             while reading.rules.start != shared.start {
                 // Other rules came in between.
                 drop(shared);
                 let rules = self.rules();
-                reading = block_in_place(|| reading.again(rules))?;
-                shared = self.instance.lock().await;
+                reading = self.thread.run(move || reading.again(rules)).await?;
+                shared = Arc::clone(&self.instance).lock_owned().await;
             }
             let arrival = now();
             // A sync takes as long as it takes, and so does a start.
             let is_slow = reading.rules.pack.settings.sync == Sync::Data || !shared.instance.is_live();
-            let until = (!is_slow).then(|| Instant::now() + AT_ONCE);
-            let called = match until.map(|_| self.call_each(&mut shared, &mut reading, arrival, until)) {
-                Some(Ok(true)) => Ok(true),
-                Some(Err(failure)) => Err(failure),
-                Some(Ok(false)) | None => block_in_place(|| {
-                    let called = self.call_each(&mut shared, &mut reading, arrival, None);
-                    self.note_status(&mut shared);
-                    called
-                }),
-            };
+            let mut called = Ok(false);
+            if !is_slow {
+                called = self.call_each(&mut shared, &mut reading, arrival, Some(Instant::now() + AT_ONCE));
+            }
+            if matches!(called, Ok(false)) {
+                let detection = Arc::clone(self);
+                let work = move || {
+                    let called = detection.call_each(&mut shared, &mut reading, arrival, None);
+                    detection.note_status(&mut shared);
+                    (shared, reading, called)
+                };
+                (shared, reading, called) = self.thread.run(work).await;
+            }
             let said = take_said(&mut shared.instance);
             drop(shared);
             called?;
@@ -602,12 +621,14 @@ impl Detection {
                     Ok(Answer::Untouched | Answer::Dropped) => {}
                     Ok(Answer::Changed(changed)) => {
                         permit.take(changed.len() + CHANGE)?;
-                        let changed = changed.to_vec();
+                        // A byte may come behind it.
+                        let mut copied = Vec::with_capacity(changed.len() + 1);
+                        copied.extend_from_slice(changed);
                         changes.push((
                             place.clone(),
                             match &enriched {
-                                Some(enriched) => enriched.restored(changed),
-                                None => changed,
+                                Some(enriched) => enriched.restored(copied),
+                                None => copied,
                             },
                         ));
                     }
@@ -628,15 +649,27 @@ impl Detection {
     }
 
     /// Gives the module the time, if it has had none for long and is not at work; nobody waits for it.
-    fn tell_the_time(&self) -> Result<Said, Error> {
-        let Ok(mut shared) = self.instance.try_lock() else { return Ok(Said::new()) };
+    async fn tell_the_time(self: &Arc<Self>) -> Result<Said, Error> {
+        let Ok(mut shared) = Arc::clone(&self.instance).try_lock_owned() else { return Ok(Said::new()) };
         if shared.last_call.is_none_or(|last| last.elapsed() >= TICK) {
-            let (sec, nsec) = now();
-            block_in_place(|| shared.instance.call_lean(Entry::Firstseen, &self.tag, sec, nsec, b"{}").map(|_| ()))?;
-            shared.last_call = Some(Instant::now());
+            let detection = Arc::clone(self);
+            let tell = move || {
+                let (sec, nsec) = now();
+                let told = shared.instance.call_lean(Entry::Firstseen, &detection.tag, sec, nsec, b"{}").map(|_| ());
+                shared.last_call = Some(Instant::now());
+                (shared, told)
+            };
+            let told;
+            (shared, told) = self.thread.run(tell).await;
+            told?;
         }
         Ok(take_said(&mut shared.instance))
     }
+}
+
+/// Whether a restart keeps what the module has seen.
+fn is_durable(status: Option<Status>) -> bool {
+    status.is_some_and(|status| status.durable == 1)
 }
 
 /// The time as the module takes it: seconds since 1970 in an unsigned 32-bit number, enough until 2106, and nanoseconds.

@@ -330,7 +330,8 @@ mod tests {
             let mut permit = Memory::new(text.len() / 2).permit();
             let refused = unpack(&body, &encodings, text.len(), &mut permit);
             assert!(matches!(refused, Err(Error::Exhausted(Exhausted::Ever))), "{encodings:?}: {refused:?}");
-            let noise: Vec<u8> = (0..200_000u32).flat_map(|number| number.wrapping_mul(0x9e37_79b9).to_le_bytes()).collect();
+            let noise: Vec<u8> =
+                (0..200_000u32).flat_map(|number| number.wrapping_mul(0x9e37_79b9).to_le_bytes()).collect();
             let mut permit = Memory::new(noise.len() / 2).permit();
             let refused = pack(vec![Bytes::from(noise)], &encodings, &mut permit);
             assert!(matches!(refused, Err(Error::Exhausted(Exhausted::Ever))), "{encodings:?}");

@@ -38,6 +38,7 @@ use crate::serve::metrics::{self, AlertLabels, Metrics, StatusLabel};
 use crate::serve::pieces::{Hold, Pieces};
 use crate::serve::receiver::{self, Receiver};
 use crate::serve::refusals::{Refusals, Refused};
+use crate::serve::threads::Threads;
 
 /// Up to how many bytes are worked on where they were received, which takes a few milliseconds at most.
 const AT_ONCE: usize = 1 << 20;
@@ -78,7 +79,7 @@ impl Limits {
 #[derive(Debug)]
 pub struct Sidecar {
     /// The module.
-    pub detection: Detection,
+    pub detection: Arc<Detection>,
     /// Whom events go to; nobody, if they are answered with.
     pub receiver: Option<Receiver>,
     /// What is counted.
@@ -93,7 +94,7 @@ pub struct Sidecar {
     requests: Arc<Semaphore>,
     /// Refused bodies whose rest is let come.
     discards: Semaphore,
-    workers: Semaphore,
+    workers: Threads,
     is_ending: AtomicBool,
 }
 
@@ -212,11 +213,19 @@ impl Drop for Answer {
 
 impl Sidecar {
     /// A sidecar that nobody talks to yet.
-    pub fn new(detection: Detection, receiver: Option<Receiver>, limits: Limits, token: Option<Token>) -> Sidecar {
+    ///
+    /// # Errors
+    /// The system gives no threads.
+    pub fn new(
+        detection: Detection,
+        receiver: Option<Receiver>,
+        limits: Limits,
+        token: Option<Token>,
+    ) -> std::io::Result<Sidecar> {
         let workers = std::thread::available_parallelism().map_or(2, usize::from);
         let requests = limits.requests.min(Semaphore::MAX_PERMITS);
-        Sidecar {
-            detection,
+        Ok(Sidecar {
+            detection: Arc::new(detection),
             receiver,
             metrics: Metrics::default(),
             limits,
@@ -225,9 +234,9 @@ impl Sidecar {
             memory: Memory::new(limits.memory),
             requests: Arc::new(Semaphore::new(requests)),
             discards: Semaphore::new(requests),
-            workers: Semaphore::new(workers),
+            workers: Threads::start("work", workers)?,
             is_ending: AtomicBool::new(false),
-        }
+        })
     }
 
     /// From now on, `/health` tells balancers to go elsewhere.
@@ -273,7 +282,7 @@ impl Sidecar {
         }
         *is_begun = true;
         let incoming = self.receive(announced, body, encodings.is_empty()).await?;
-        let outgoing = self.detect(incoming, &encodings).await?;
+        let outgoing = self.detect(incoming, encodings).await?;
         let (mut response, found, permit) = match &self.receiver {
             Some(_) if outgoing.is_empty => return Ok(StatusCode::OK.into_response()),
             Some(receiver) => {
@@ -295,8 +304,13 @@ impl Sidecar {
         if let Some(exchange) = &exchange {
             exchange.answer_within(self.limits.body_time);
         }
-        let hold =
-            Answer { sidecar: Arc::clone(self), exchange, found, is_cut: AtomicBool::new(false), _permits: (permit, request) };
+        let hold = Answer {
+            sidecar: Arc::clone(self),
+            exchange,
+            found,
+            is_cut: AtomicBool::new(false),
+            _permits: (permit, request),
+        };
         let body = std::mem::take(response.body_mut()).holding(Arc::new(hold));
         Ok(response.map(|_| body.into()))
     }
@@ -323,12 +337,7 @@ impl Sidecar {
     }
 
     /// Takes a body as it comes, and reads of it what can be read while the rest still comes.
-    async fn receive(
-        &self,
-        announced: Option<usize>,
-        body: &mut Body,
-        is_plain: bool,
-    ) -> Result<Incoming, Refusal> {
+    async fn receive(&self, announced: Option<usize>, body: &mut Body, is_plain: bool) -> Result<Incoming, Refusal> {
         let received = async {
             let mut reading = self.detection.reading(self.memory.permit());
             let expected = announced.unwrap_or(0);
@@ -363,20 +372,21 @@ impl Sidecar {
     }
 
     /// Unpacks what is left of a body, tags its records, and packs it again if that has changed it.
-    async fn detect(&self, incoming: Incoming, encodings: &[Encoding]) -> Result<Outgoing, Refusal> {
+    async fn detect(self: &Arc<Self>, incoming: Incoming, encodings: Vec<Encoding>) -> Result<Outgoing, Refusal> {
         let begun = Instant::now();
         let Incoming { mut reading, rest, time } = incoming;
         let packed = (!encodings.is_empty()).then(|| rest.clone());
-        let reading = self
-            .work(packed.is_some() || rest.len() > AT_ONCE, move || match encodings {
-                [] => reading.rest(rest).map_err(Refusal::from).map(|()| reading),
-                _ => {
-                    let text = encoding::unpack(&rest, encodings, self.limits.unpacked, &mut reading.permit)?;
-                    reading.rest(Bytes::from(text))?;
-                    Ok(reading)
-                }
-            })
-            .await?;
+        let most = self.limits.unpacked;
+        let (is_long, unpacks) = (packed.is_some() || rest.len() > AT_ONCE, encodings.clone());
+        let read = move || {
+            let text = match unpacks.as_slice() {
+                [] => rest,
+                encodings => Bytes::from(encoding::unpack(&rest, encodings, most, &mut reading.permit)?),
+            };
+            reading.rest(text)?;
+            Ok::<_, Refusal>(reading)
+        };
+        let reading = self.work(is_long, read).await?;
         if let Some(format) = reading.unreadable() {
             // It would be so for ever, and silence would look like success.
             let advice = format.advice_to_sender();
@@ -396,26 +406,22 @@ impl Sidecar {
             tracing::warn!("{line}");
         }
         let left = reading.work_left();
-        let outgoing = self
-            .work(left > AT_ONCE || (left > 0 && packed.is_some()), || {
-                let tagged = reading.tagged(self.detection.entry())?;
-                self.count(&tagged);
-                outgoing(tagged, packed, encodings)
-            })
-            .await;
+        let is_long = left > AT_ONCE || (left > 0 && packed.is_some());
+        let sidecar = Arc::clone(self);
+        let tag = move || {
+            let tagged = reading.tagged(sidecar.detection.entry())?;
+            sidecar.count(&tagged);
+            outgoing(tagged, packed, &encodings)
+        };
+        let outgoing = self.work(is_long, tag).await;
         Metrics::observe(&self.metrics.detection_time, time + begun.elapsed());
         outgoing
     }
 
-    /// Does work where it is, or, if it is long, beside the threads that serve connections: as many long ones at once as there are
-    /// processors.
-    async fn work<T>(&self, is_long: bool, work: impl FnOnce() -> T) -> T {
-        if !is_long {
-            // To have another thread take over what else there is would take longer.
-            return work();
-        }
-        let _worker = self.workers.acquire().await;
-        tokio::task::block_in_place(work)
+    /// Does work where it is, or, if it is long, on one of as many threads as there are processors.
+    async fn work<T: Send + 'static>(&self, is_long: bool, work: impl FnOnce() -> T + Send + 'static) -> T {
+        // To have another thread take over what else there is would take longer.
+        if is_long { self.workers.run(work).await } else { work() }
     }
 
     fn count(&self, tagged: &Tagged) {
@@ -543,8 +549,9 @@ async fn guard(State(sidecar): State<Arc<Sidecar>>, request: Request, next: Next
             )),
             Some(_) => None,
             // Where there is no token, a web page that somebody on this machine looks at could send as well.
-            None => access::page(request.headers(), request.uri())
-                .map(|reason| Refusal::new(StatusCode::FORBIDDEN, reason)),
+            None => {
+                access::page(request.headers(), request.uri()).map(|reason| Refusal::new(StatusCode::FORBIDDEN, reason))
+            }
         }
     };
     let Some(refusal) = refusal else {

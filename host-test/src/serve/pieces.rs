@@ -1,7 +1,7 @@
 //! A body in several pieces, which is sent with its length and without being put together.
 //!
 //! In: pieces in their order, and what is to be held as long as any byte of them is. Out: an HTTP body. What HTTP's machinery has
-//! taken and not sent yet is held too: each frame carries what is to be held. Bounds: a frame has [`FRAME`] bytes at most, so that
+//! taken and not sent yet is held too: each frame that is not short carries what is to be held. Bounds: a frame has [`FRAME`] bytes at most, so that
 //! no more is taken than there is room for. Not here: what the pieces are.
 
 use std::collections::VecDeque;
@@ -17,7 +17,7 @@ use hyper::body::{Frame, SizeHint};
 /// How many bytes are given out at once.
 const FRAME: usize = 256 << 10;
 
-/// A piece that is shorter is copied behind others.
+/// A piece that is shorter is copied behind others, and nothing is held with it once it is given out.
 const SHORT: usize = 4 << 10;
 
 /// How long copied pieces become.
@@ -139,8 +139,9 @@ impl HttpBody for Pieces {
         }
         self.bytes -= bytes.len();
         let bytes = match &self.hold {
-            Some(hold) => Bytes::from_owner(Held { bytes, _hold: Arc::clone(hold) }),
-            None => bytes,
+            // A short one is not worth it.
+            Some(hold) if bytes.len() >= SHORT => Bytes::from_owner(Held { bytes, _hold: Arc::clone(hold) }),
+            _ => bytes,
         };
         Poll::Ready(Some(Ok(Frame::data(bytes))))
     }
@@ -197,7 +198,7 @@ mod tests {
         assert_eq!(frames.iter().map(Bytes::len).collect::<Vec<_>>(), [2, FRAME, SHORT, 1]);
         assert!(pieces.is_end_stream());
         drop(pieces);
-        assert_eq!((Arc::strong_count(&hold), hold.0.load(Ordering::Relaxed)), (5, false));
+        assert_eq!((Arc::strong_count(&hold), hold.0.load(Ordering::Relaxed)), (3, false));
         let part = frames[1].slice(5..6);
         drop(frames);
         assert_eq!(Arc::strong_count(&hold), 2);
