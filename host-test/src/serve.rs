@@ -186,12 +186,7 @@ impl HangUp {
 }
 
 /// Loads another pack when there is one, and all anew when told to.
-async fn reload(
-    sidecar: Arc<Sidecar>,
-    options: Options,
-    tls: Option<Arc<RwLock<TlsAcceptor>>>,
-    mut hang_up: HangUp,
-) {
+async fn reload(sidecar: Arc<Sidecar>, options: Options, tls: Option<Arc<RwLock<TlsAcceptor>>>, mut hang_up: HangUp) {
     let (options, mut certificate_at) = (Arc::new(options), None::<Instant>);
     let watch = Arc::new(Mutex::new(PackWatch::default()));
     loop {

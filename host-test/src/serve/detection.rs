@@ -15,6 +15,7 @@
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -23,13 +24,14 @@ use firstseen_engine::prefilter::{Look, Prefilter};
 use firstseen_engine::recognition::Recognition;
 use firstseen_engine::rule::{FieldRef, Pack, Sync, pack};
 use firstseen_engine::status::{Status, UsedOnce};
+use tokio::sync::OwnedMutexGuard;
 
 use crate::asn::{AsLookup, Enriched};
 use crate::configuration;
 use crate::guest::{Answer, Entry, Error, Instance, Module};
 use crate::logs::body::{self, Batch, Change, Extent};
 use crate::logs::format::Format;
-use crate::native_search::NativeSearch;
+use crate::native_search::{LineLook, NativeSearch};
 use crate::serve::assembly::{self, CHANGE, Found};
 use crate::serve::memory::{Exhausted, MemoryPermit};
 use crate::serve::metrics::UsedOnceLabels;
@@ -48,6 +50,9 @@ const LONG_RECORD: usize = 64 << 10;
 /// What the place of a candidate takes, in bytes, in a list that may have doubled.
 const CANDIDATE: usize = 2 * size_of::<std::ops::Range<usize>>();
 
+/// For how many of them room is taken at once.
+const CANDIDATES: usize = 64;
+
 /// How often the module is given the time when no record is, so that it knows how long it has been learning.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -65,6 +70,8 @@ pub struct Detection {
     max_record: usize,
     rules: RwLock<Arc<Rules>>,
     instance: Arc<tokio::sync::Mutex<Shared>>,
+    /// How many batches wait for the instance.
+    waiting: AtomicUsize,
     /// Where the module works when it takes long.
     thread: Threads,
     packs: Mutex<Packs>,
@@ -79,7 +86,7 @@ pub struct Detection {
 #[derive(Debug)]
 struct Rules {
     /// Nothing, if every record is to be given to the module.
-    prefilter: Option<Prefilter>,
+    prefilter: Option<(Prefilter, LineLook)>,
     /// What the rules are made of.
     pack: Pack,
     /// Which start of the instance they belong to.
@@ -88,26 +95,32 @@ struct Rules {
 
 impl Rules {
     fn is_candidate(&self, record: NativeSearch<'_>, extent: Extent, keys: &mut Keys) -> bool {
-        let Some(prefilter) = &self.prefilter else { return true };
+        let Some((prefilter, lines)) = &self.prefilter else { return true };
         let look = match extent {
             Extent::Object => prefilter.look(&record),
-            Extent::Line => prefilter.look_among(&record),
+            Extent::Line => lines.look(prefilter, record),
         };
         *keys = keys.and(look);
         look == Look::Candidate
     }
 
-    /// The same, where each object that is one needs room for its place; there is none from the first on that finds none.
+    /// The same, where each object that is one needs room for its place; there is none from the first on that finds none. Room is
+    /// taken for many at once, so that what is left is to be freed.
     fn candidates(
         &self,
         keys: &mut Keys,
         permit: &mut MemoryPermit,
         room: &mut Result<(), Exhausted>,
     ) -> impl FnMut(NativeSearch<'_>, Extent) -> bool {
+        let mut taken = 0;
         move |record, extent| {
             let is_candidate = self.is_candidate(record, extent, keys);
             if is_candidate && extent == Extent::Object && room.is_ok() {
-                *room = permit.take(CANDIDATE);
+                if taken == 0 {
+                    taken = CANDIDATES;
+                    *room = permit.take(CANDIDATES * CANDIDATE);
+                }
+                taken -= 1;
             }
             is_candidate && room.is_ok()
         }
@@ -225,6 +238,7 @@ impl Reading {
                 Ok(false)
             }
             Some(batch) => {
+                self.permit.keep(held + batch.candidates.len() * CANDIDATE);
                 self.pieces.extend((!text.is_empty()).then(|| Piece::new(text.clone(), batch)));
                 Ok(true)
             }
@@ -374,6 +388,22 @@ impl From<Exhausted> for Failure {
     }
 }
 
+/// Counts a batch that waits, until this is dropped: its sender may go away.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Waiting<'_> {
+    fn new(count: &AtomicUsize) -> Waiting<'_> {
+        count.fetch_add(1, Ordering::Relaxed);
+        Waiting(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// What the module said, line by line, since it was asked last.
 pub type Said = Vec<String>;
 
@@ -406,6 +436,7 @@ impl Detection {
             max_record,
             rules: RwLock::new(Arc::new(rules)),
             instance: Arc::new(tokio::sync::Mutex::new(shared)),
+            waiting: AtomicUsize::new(0),
             thread: Threads::start("module", 1)?,
             packs: Mutex::new(Packs { loaded: pack, refused: None }),
             status: Mutex::new(status),
@@ -500,13 +531,13 @@ impl Detection {
         let mut said = if reading.candidates() == 0 {
             self.tell_the_time().await?
         } else {
-            let mut shared = Arc::clone(&self.instance).lock_owned().await;
+            let mut shared = self.lock().await;
             while reading.rules.start != shared.start {
                 // Other rules came in between.
                 drop(shared);
                 let rules = self.rules();
                 reading = self.thread.run(move || reading.again(rules)).await?;
-                shared = Arc::clone(&self.instance).lock_owned().await;
+                shared = self.lock().await;
             }
             let arrival = now();
             // A sync takes as long as it takes, and so does a start.
@@ -526,6 +557,10 @@ impl Detection {
             }
             let said = take_said(&mut shared.instance);
             drop(shared);
+            if self.waiting.load(Ordering::Relaxed) > 0 {
+                // The next batch has the lock now. It would not begin before this thread has done all else with this one.
+                tokio::task::yield_now().await;
+            }
             called?;
             said
         };
@@ -587,6 +622,16 @@ impl Detection {
 
     fn rules(&self) -> Arc<Rules> {
         Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn lock(&self) -> OwnedMutexGuard<Shared> {
+        let instance = Arc::clone(&self.instance);
+        let instance = match instance.try_lock_owned() {
+            Ok(shared) => return shared,
+            Err(_) => Arc::clone(&self.instance),
+        };
+        let _waiting = Waiting::new(&self.waiting);
+        instance.lock_owned().await
     }
 
     fn packs(&self) -> MutexGuard<'_, Packs> {
@@ -702,7 +747,11 @@ fn start(
         let after = read_pack(directory)?;
         if after == last {
             let pack = configuration::pack(directory)?;
-            let prefilter = (last.is_some() || same_built_in).then(|| Prefilter::new(&pack));
+            let prefilter = (last.is_some() || same_built_in).then(|| {
+                let prefilter = Prefilter::new(&pack);
+                let lines = LineLook::new(&prefilter);
+                (prefilter, lines)
+            });
             let rules = Rules { prefilter, pack, start };
             let lookup = asn.map(|file| open_lookup(file, &rules)).transpose()?;
             let shared = Shared { instance, start, last_call: None, lookup, trapped: VecDeque::new() };
