@@ -329,35 +329,6 @@ fn compare(before: &str, time: Duration) -> anyhow::Result<()> {
 fn main() -> anyhow::Result<()> {
     let seconds = env::var("BENCH_SECONDS").map_or(Ok(5.0), |seconds| seconds.parse())?;
     let time = Duration::from_secs_f64(seconds);
-    if env::var("BENCH_LINES").is_ok() {
-        use firstseen::native_search::{LineLook, NativeSearch};
-        use firstseen_engine::prefilter::Prefilter;
-        let pack = firstseen::configuration::pack(None)?;
-        let p = Prefilter::new(&pack);
-        let l = LineLook::new(&p);
-        let body = batch(0);
-        let lines: Vec<&[u8]> = body.split(|b| *b == b'\n').filter(|l| !l.is_empty()).collect();
-        for round in 0..3 {
-            for (name, f) in [
-                (
-                    "look",
-                    &(|s: NativeSearch<'_>| p.look(&s))
-                        as &dyn Fn(NativeSearch<'_>) -> firstseen_engine::prefilter::Look,
-                ),
-                ("look_among", &|s| p.look_among(&s)),
-                ("line", &|s| l.look(&p, s)),
-            ] {
-                let begun = Instant::now();
-                for _ in 0..200 {
-                    for line in &lines {
-                        std::hint::black_box(f(NativeSearch::without_backslash(line)));
-                    }
-                }
-                println!("{round} {name}: {:.1} ns", begun.elapsed().as_nanos() as f64 / 200.0 / lines.len() as f64);
-            }
-        }
-        return Ok(());
-    }
     if let Ok(before) = env::var("BENCH_BEFORE") {
         return compare(&before, time);
     }

@@ -310,18 +310,6 @@ impl Prefilter {
         if may_match { Look::Candidate } else { Look::Key }
     }
 
-    /// Whether a text begins as CloudTrail writes a record, and rules are told apart by that. If it holds none of
-    /// [`Prefilter::others`] then, [`Prefilter::look`] finds in all of it what [`Prefilter::look_among`] finds, and sooner.
-    pub fn begins_raw(&self, text: &[u8]) -> bool {
-        self.tells_raw && says_version(text)
-    }
-
-    /// What only records in ECS, envelopes and escapes hold that [`Prefilter::look_among`] looks for.
-    pub fn others(&self) -> Vec<Needle> {
-        let ecs = self.groups.iter().flat_map(|group| group.keys.get(group.other_keys..).unwrap_or_default());
-        ecs.chain(&BASE64_KEYS).chain(&[UNICODE_ESCAPE]).copied().collect()
-    }
-
     /// Looks at a text that may hold several records, whatever the first of them begins with.
     #[inline(never)]
     pub fn look_among(&self, text: &impl Search) -> Look {

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::body::Bytes;
-use firstseen_engine::prefilter::{Look, Prefilter};
+use firstseen_engine::prefilter::{Look, Prefilter, Search};
 use firstseen_engine::recognition::Recognition;
 use firstseen_engine::rule::{FieldRef, Pack, Sync, pack};
 use firstseen_engine::status::{Status, UsedOnce};
@@ -31,7 +31,8 @@ use crate::configuration;
 use crate::guest::{Answer, Entry, Error, Instance, Module};
 use crate::logs::body::{self, Batch, Change, Extent};
 use crate::logs::format::Format;
-use crate::native_search::{LineLook, NativeSearch};
+use crate::logs::framing;
+use crate::native_search::NativeSearch;
 use crate::serve::assembly::{self, CHANGE, Found};
 use crate::serve::memory::{Exhausted, MemoryPermit};
 use crate::serve::metrics::UsedOnceLabels;
@@ -86,7 +87,7 @@ pub struct Detection {
 #[derive(Debug)]
 struct Rules {
     /// Nothing, if every record is to be given to the module.
-    prefilter: Option<(Prefilter, LineLook)>,
+    prefilter: Option<Prefilter>,
     /// What the rules are made of.
     pack: Pack,
     /// Which start of the instance they belong to.
@@ -95,10 +96,10 @@ struct Rules {
 
 impl Rules {
     fn is_candidate(&self, record: NativeSearch<'_>, extent: Extent, keys: &mut Keys) -> bool {
-        let Some((prefilter, lines)) = &self.prefilter else { return true };
+        let Some(prefilter) = &self.prefilter else { return true };
         let look = match extent {
-            Extent::Object => prefilter.look(&record),
-            Extent::Line => lines.look(prefilter, record),
+            Extent::Line if !holds_one_raw_record(record.bytes()) => prefilter.look_among(&record),
+            Extent::Line | Extent::Object => prefilter.look(&record),
         };
         *keys = keys.and(look);
         look == Look::Candidate
@@ -125,6 +126,11 @@ impl Rules {
             is_candidate && room.is_ok()
         }
     }
+}
+
+/// Whether a line is one record as CloudTrail writes it, of which [`Prefilter::look`] finds with fewer searches what it is.
+fn holds_one_raw_record(line: &[u8]) -> bool {
+    line.starts_with(b"{\"eventVersion\"") && framing::holds_one_object(line)
 }
 
 /// Which records of a batch have the key of an event.
@@ -747,11 +753,7 @@ fn start(
         let after = read_pack(directory)?;
         if after == last {
             let pack = configuration::pack(directory)?;
-            let prefilter = (last.is_some() || same_built_in).then(|| {
-                let prefilter = Prefilter::new(&pack);
-                let lines = LineLook::new(&prefilter);
-                (prefilter, lines)
-            });
+            let prefilter = (last.is_some() || same_built_in).then(|| Prefilter::new(&pack));
             let rules = Rules { prefilter, pack, start };
             let lookup = asn.map(|file| open_lookup(file, &rules)).transpose()?;
             let shared = Shared { instance, start, last_call: None, lookup, trapped: VecDeque::new() };
