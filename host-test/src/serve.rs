@@ -28,6 +28,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use crate::configuration::PACK;
@@ -185,34 +186,49 @@ impl HangUp {
     }
 }
 
-/// Loads another pack when there is one, and all anew when told to.
+/// Loads another pack when there is one, and all anew when told to. The module may be at work for long: what does not need it is not
+/// kept waiting.
 async fn reload(sidecar: Arc<Sidecar>, options: Options, tls: Option<Arc<RwLock<TlsAcceptor>>>, mut hang_up: HangUp) {
     let (options, mut certificate_at) = (Arc::new(options), None::<Instant>);
-    let watch = Arc::new(Mutex::new(PackWatch::default()));
+    let (watch, mut was_told) = (Arc::new(Mutex::new(PackWatch::default())), false);
+    let mut look: Option<JoinHandle<()>> = None;
     loop {
-        let was_told = tokio::select! {
+        let is_told = tokio::select! {
             () = hang_up.next() => true,
             () = tokio::time::sleep(if certificate_at.is_none() { Duration::ZERO } else { LOOK_FOR_PACK }) => false,
         };
-        let looks_at_certificate = was_told || certificate_at.is_none_or(|at| at.elapsed() >= LOOK_AT_CERTIFICATE);
-        if looks_at_certificate {
-            certificate_at = Some(Instant::now());
-        }
         sidecar.refusals.report_counts();
-        let (sidecar, watch) = (Arc::clone(&sidecar), Arc::clone(&watch));
-        let (options, tls) = (Arc::clone(&options), tls.clone());
-        let reloaded = tokio::task::spawn_blocking(move || {
-            if was_told {
-                reread(&sidecar, &options, tls.as_deref());
+        if is_told || certificate_at.is_none_or(|at| at.elapsed() >= LOOK_AT_CERTIFICATE) {
+            certificate_at = Some(Instant::now());
+            let (sidecar, options, tls) = (Arc::clone(&sidecar), Arc::clone(&options), tls.clone());
+            let read = tokio::task::spawn_blocking(move || {
+                if is_told {
+                    reread(&sidecar, &options, tls.as_deref());
+                }
+                if let Some((certificate, _)) = &options.tls {
+                    certificates::warn_of(certificate);
+                }
+            });
+            if let Err(error) = read.await {
+                tracing::error!(%error, "the token and the certificate cannot be loaded anew; the old ones go on");
             }
-            if looks_at_certificate && let Some((certificate, _)) = &options.tls {
-                certificates::warn_of(certificate);
-            }
-            watch.lock().unwrap_or_else(PoisonError::into_inner).look(&sidecar, was_told);
-        });
-        if let Err(error) = reloaded.await {
+        }
+        was_told |= is_told;
+        if look.as_ref().is_some_and(|look| !look.is_finished()) {
+            continue;
+        }
+        if let Some(look) = look.take()
+            && let Err(error) = look.await
+        {
             tracing::error!(%error, "the rules cannot be loaded anew; the old ones go on");
         }
+        let (sidecar, watch, told) = (Arc::clone(&sidecar), Arc::clone(&watch), std::mem::take(&mut was_told));
+        look = Some(tokio::task::spawn_blocking(move || {
+            if told {
+                reloaded("database of AS organisations", sidecar.detection.reread_database());
+            }
+            watch.lock().unwrap_or_else(PoisonError::into_inner).look(&sidecar, told);
+        }));
     }
 }
 
@@ -283,30 +299,29 @@ fn load(sidecar: &Sidecar, has_other_rules: bool) {
     sidecar.metrics.reloads.get_or_create(&ResultLabel { result }).inc();
 }
 
-/// Reads the token, the certificate and the database anew; what cannot be read goes on as it was.
+/// Reads the token and the certificate anew; what cannot be read goes on as it was.
 fn reread(sidecar: &Sidecar, options: &Options, tls: Option<&RwLock<TlsAcceptor>>) {
-    let token = || {
-        let Some(file) = &options.token_file else { return Ok(()) };
-        let token = Token::read(file)?;
-        *sidecar.token.write().unwrap_or_else(PoisonError::into_inner) = Some(token);
-        anyhow::Ok(())
-    };
-    let certificate = || {
-        let (Some(tls), Some((certificate, key))) = (tls, &options.tls) else { return Ok(()) };
-        let acceptor = certificates::acceptor(certificate, key)?;
-        *tls.write().unwrap_or_else(PoisonError::into_inner) = acceptor;
-        anyhow::Ok(())
-    };
-    let all = [
-        ("token", options.token_file.is_some(), token()),
-        ("certificate", options.tls.is_some(), certificate()),
-        ("database of AS organisations", options.asn.is_some(), sidecar.detection.reread_database()),
-    ];
-    for (what, is_there, read) in all {
-        match read {
-            Ok(()) if is_there => tracing::info!("the {what} is loaded anew"),
-            Ok(()) => {}
-            Err(error) => tracing::error!("{error:#}; the {what} that was there before goes on"),
-        }
+    if let Some(file) = &options.token_file {
+        let token = Token::read(file).map(|token| {
+            *sidecar.token.write().unwrap_or_else(PoisonError::into_inner) = Some(token);
+            true
+        });
+        reloaded("token", token);
+    }
+    if let (Some(tls), Some((certificate, key))) = (tls, &options.tls) {
+        let acceptor = certificates::acceptor(certificate, key).map(|acceptor| {
+            *tls.write().unwrap_or_else(PoisonError::into_inner) = acceptor;
+            true
+        });
+        reloaded("certificate", acceptor);
+    }
+}
+
+/// Says what became of it, if it was there to be read anew.
+fn reloaded(what: &str, result: anyhow::Result<bool>) {
+    match result {
+        Ok(true) => tracing::info!("the {what} is loaded anew"),
+        Ok(false) => {}
+        Err(error) => tracing::error!("{error:#}; the {what} that was there before goes on"),
     }
 }

@@ -486,20 +486,20 @@ impl Detection {
         Ok((if keeps_history { Restarted::Anew } else { Restarted::WithoutHistory }, said))
     }
 
-    /// Reads the database of AS organisations anew, for the rules and the history that there are. The thread waits until the
-    /// module is free.
+    /// Reads the database of AS organisations anew, if there is one, for the rules and the history that there are. The thread waits
+    /// until the module is free.
     ///
     /// # Errors
     /// It cannot be read; the old one goes on.
-    pub fn reread_database(&self) -> anyhow::Result<()> {
-        let Some(file) = &self.asn else { return Ok(()) };
+    pub fn reread_database(&self) -> anyhow::Result<bool> {
+        let Some(file) = &self.asn else { return Ok(false) };
         let rules = self.rules();
         let lookup = open_lookup(file, &rules)?;
         let mut shared = self.instance.blocking_lock();
         if shared.start == rules.start {
             shared.lookup = Some(lookup);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Whether there is another pack than the one that runs and one that was refused.

@@ -233,7 +233,7 @@ pub fn unpack(body: &[u8], encodings: &[Encoding], most: usize, permit: &mut Mem
     let Some(last) = encodings.next() else { return Ok(body.to_vec()) };
     let mut text = last.unpack(body, most, permit)?;
     for encoding in encodings {
-        let packed = std::mem::replace(&mut text, Vec::new());
+        let packed = std::mem::take(&mut text);
         text = encoding.unpack(&packed, most, permit)?;
         permit.free(packed.len());
     }
