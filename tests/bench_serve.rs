@@ -4,8 +4,8 @@
 //! reads and forgets. Out: one table: MB of NDJSON a second, straight from the senders to the receiver and through the sidecar,
 //! with 1% of the events candidates, all of them, and none; the sidecar's own CPU time; its memory; and how much later an answer
 //! comes than without it, batch by batch, beside two relays that do nothing but pass batches on: one on bare sockets, and one on the
-//! HTTP server and client that the sidecar has. Bounds: `BENCH_SECONDS` (5) a row.
-//! Not here: Vector.
+//! HTTP server and client that the sidecar has. Bounds: `BENCH_SECONDS` (5) a row. With `BENCH_BEFORE`, the program of another
+//! build, both are measured in turn, `BENCH_ROUNDS` (5) times, and the medians are printed. Not here: Vector.
 
 use std::env;
 use std::io::{BufRead, BufReader, Write};
@@ -185,9 +185,9 @@ struct Sidecar {
 }
 
 impl Sidecar {
-    fn start(receiver: SocketAddr) -> anyhow::Result<Sidecar> {
+    fn start(program: &str, receiver: SocketAddr) -> anyhow::Result<Sidecar> {
         let directory = tempfile::tempdir()?;
-        let mut child = Command::new(env!("CARGO_BIN_EXE_firstseen"))
+        let mut child = Command::new(program)
             .args(["serve", "--log-format", "json", "--listen", "127.0.0.1:0", "--forward"])
             .arg(format!("http://{receiver}/"))
             .arg("--dir")
@@ -256,17 +256,90 @@ fn percentile(times: &mut [Duration], share: f64) -> Duration {
     times[((times.len() - 1) as f64 * share).round() as usize]
 }
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_firstseen");
+
+/// The rows of the table by themselves: which events are candidates.
+const ROWS: [(&str, usize); 3] = [("no candidates", 0), ("1% candidates, known", 100), ("all candidates, known", 1)];
+
+/// How long batches take, one at a time and in turn, to each of these addresses.
+fn one_by_one<const N: usize>(addresses: [SocketAddr; N], body: &[u8]) -> anyhow::Result<[Vec<Duration>; N]> {
+    let mut times = addresses.map(|address| (address, Vec::new()));
+    let mut senders = times.each_ref().map(|(address, _)| Sender::connect(*address));
+    for _ in 0..SINGLE {
+        for (sender, (_, times)) in senders.iter_mut().zip(&mut times) {
+            let Ok(sender) = sender else { bail!("no connection") };
+            thread::sleep(PAUSE);
+            let begun = Instant::now();
+            sender.send(body)?;
+            times.push(begun.elapsed());
+        }
+    }
+    Ok(times.map(|(_, times)| times))
+}
+
+fn median(numbers: &mut [f64]) -> f64 {
+    numbers.sort_unstable_by(f64::total_cmp);
+    numbers[numbers.len() / 2]
+}
+
+/// This program beside another build of it, in turn.
+fn compare(before: &str, time: Duration) -> anyhow::Result<()> {
+    let rounds: usize = env::var("BENCH_ROUNDS").map_or(Ok(5), |rounds| rounds.parse())?;
+    let (receiver, programs) = (receiver()?, [before, PROGRAM]);
+    println!("medians of {rounds} rounds in turn: before, now, and now by before");
+    let show = |name: &str, mut found: [Vec<f64>; 2]| {
+        let [before, now] = found.each_mut().map(|numbers| median(numbers));
+        println!("{name:<44}{before:>10.3}{now:>10.3}{:>8.3}", now / before);
+    };
+    for (name, step) in ROWS {
+        let body = batch(step);
+        let (mut rates, mut costs) = ([vec![], vec![]], [vec![], vec![]]);
+        for round in 0..rounds {
+            for turn in 0..2 {
+                let which = (round + turn) % 2;
+                let sidecar = Sidecar::start(programs[which], receiver)?;
+                throughput(sidecar.address, &body, time / 5)?;
+                let cpu = sidecar.cpu()?;
+                let (bytes, events) = throughput(sidecar.address, &body, time)?;
+                rates[which].push(bytes / 1e6);
+                costs[which].push((sidecar.cpu()? - cpu).as_secs_f64() * 1e6 / events as f64);
+            }
+        }
+        show(&format!("{name}: MB/s"), rates);
+        show(&format!("{name}: us CPU an event"), costs);
+    }
+    let body = batch(100);
+    let mut added = [const { [const { Vec::new() }; 2] }; 3];
+    for _ in 0..rounds {
+        let sidecars = [Sidecar::start(before, receiver)?, Sidecar::start(PROGRAM, receiver)?];
+        let addresses = [receiver, sidecars[0].address, sidecars[1].address];
+        let mut times = one_by_one(addresses, &body)?;
+        for (added, share) in added.iter_mut().zip([0.5, 0.9, 0.99]) {
+            let [straight, before, now] = times.each_mut().map(|times| percentile(times, share).as_secs_f64() * 1e3);
+            added[0].push(before - straight);
+            added[1].push(now - straight);
+        }
+    }
+    for (added, name) in added.into_iter().zip(["median", "90th percentile", "99th percentile"]) {
+        show(&format!("added to one batch, {name}: ms"), added);
+    }
+    Ok(())
+}
+
 fn main() -> anyhow::Result<()> {
     let seconds = env::var("BENCH_SECONDS").map_or(Ok(5.0), |seconds| seconds.parse())?;
     let time = Duration::from_secs_f64(seconds);
+    if let Ok(before) = env::var("BENCH_BEFORE") {
+        return compare(&before, time);
+    }
     let receiver = receiver()?;
     let mixed = batch(100);
     println!("batches of {BATCH} events, {:.2} MB of NDJSON, {SENDERS} senders, HTTP/1.1", mixed.len() as f64 / 1e6);
     println!("{:<40}{:>8}{:>14}{:>12}", "", "MB/s", "events/s", "us CPU");
     let (direct, _) = throughput(receiver, &mixed, time)?;
     println!("{:<40}{:>8.0}{:>14}", "straight to the receiver", direct / 1e6, "");
-    for (name, step) in [("no candidates", 0), ("1% candidates, known", 100), ("all candidates, known", 1)] {
-        let sidecar = Sidecar::start(receiver)?;
+    for (name, step) in ROWS {
+        let sidecar = Sidecar::start(PROGRAM, receiver)?;
         let body = batch(step);
         throughput(sidecar.address, &body, time / 5)?;
         let (before, cpu) = (sidecar.resident()?, sidecar.cpu()?);
@@ -280,23 +353,12 @@ fn main() -> anyhow::Result<()> {
             sidecar.resident()?
         );
     }
-    let sidecar = Sidecar::start(receiver)?;
-    let addresses = [receiver, relay(receiver)?, http_relay(receiver)?, sidecar.address];
-    let mut times = addresses.map(|address| (address, Vec::new()));
-    let mut senders = times.each_ref().map(|(address, _)| Sender::connect(*address));
-    for _ in 0..SINGLE {
-        for (sender, (_, times)) in senders.iter_mut().zip(&mut times) {
-            let Ok(sender) = sender else { bail!("no connection") };
-            thread::sleep(PAUSE);
-            let begun = Instant::now();
-            sender.send(&mixed)?;
-            times.push(begun.elapsed());
-        }
-    }
+    let sidecar = Sidecar::start(PROGRAM, receiver)?;
+    let mut times = one_by_one([receiver, relay(receiver)?, http_relay(receiver)?, sidecar.address], &mixed)?;
     println!("one batch at a time, {SINGLE} in turn; in brackets what is added");
     println!("{:<18}{:>9}{:>18}{:>18}{:>18}", "", "straight", "bare relay", "HTTP relay", "firstseen");
     for (name, share) in [("median", 0.5), ("90th percentile", 0.9), ("99th percentile", 0.99)] {
-        let [straight, others @ ..] = times.each_mut().map(|(_, times)| percentile(times, share).as_secs_f64() * 1e3);
+        let [straight, others @ ..] = times.each_mut().map(|times| percentile(times, share).as_secs_f64() * 1e3);
         print!("{name:<18}{straight:>6.2} ms");
         others.iter().for_each(|other| print!("{other:>8.2} ms ({:.2})", other - straight));
         println!();

@@ -10,6 +10,9 @@ pub(crate) mod parties;
 /// What goes through: framings, encodings, answers, `--respond`, `--alerts-only`, HTTP/2, TLS and tokens, health and metrics.
 mod exchanged;
 
+/// What it holds and how soon it answers, whatever senders and the module do.
+mod bounds;
+
 /// Batches that come slowly, break off, turn out to be too long, or to be no lines after all.
 mod arriving;
 

@@ -222,6 +222,9 @@ pub(crate) struct Serve {
     /// GET /health and /metrics. Other than loopback addresses need a token and TLS
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8687")]
     pub(crate) listen: SocketAddr,
+    /// Where GET /health is answered without TLS and without a token, for probes; it says "ok" or "ending" and nothing else
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) health_listen: Option<SocketAddr>,
     /// Where the events go, such as Vector's http_server source; its answer is the sender's answer
     #[arg(long, value_name = "URL", required_unless_present = "respond")]
     pub(crate) forward: Option<String>,
@@ -252,22 +255,23 @@ pub(crate) struct Serve {
     /// Its key, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_certificate")]
     pub(crate) tls_key: Option<PathBuf>,
-    /// The longest body of a request, in MiB; then 413
-    #[arg(long, value_name = "MIB", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    pub(crate) max_body: u32,
-    /// The longest body when it is unpacked, in MiB; then 413
-    #[arg(long, value_name = "MIB", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=2048))]
-    pub(crate) max_unpacked: u32,
+    /// The longest body of a request, in MiB; then 413 [default: 32, or as much as --max-memory has room for]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) max_body: Option<u32>,
+    /// The longest body when it is unpacked, in MiB; then 413 [default: 128, or as much as --max-memory has room for]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=2048))]
+    pub(crate) max_unpacked: Option<u32>,
     /// The longest record that is looked at, in KiB; longer ones pass untouched
     #[arg(long, value_name = "KIB", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub(crate) max_record: u32,
-    /// How much of all bodies together is held, in MiB; then 503
+    /// How much all bodies and answers together may take, in MiB; then 503, or 413 for a batch that needs more by itself. At least
+    /// twice --max-body, and --max-body with twice --max-unpacked
     #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub(crate) max_memory: u32,
     /// How many requests are under way at once; then 503
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub(crate) max_requests: u32,
-    /// How long a body may take to come, in seconds; then 408
+    /// How long a body may take to come, in seconds; then 408. An answer is to be read in this time; then the connection is closed
     #[arg(long, value_name = "N", default_value_t = 30.0, value_parser = seconds)]
     pub(crate) body_timeout: f64,
     /// How long requests that are under way at the end may take, in seconds

@@ -362,7 +362,7 @@ pub fn read_pack(directory: &Path) -> anyhow::Result<Option<Vec<u8>>> {
 }
 
 /// Reads a regular file of at most so many bytes.
-fn read_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let found = fs::metadata(path)?;
     if found.is_dir() {
         return Err(ErrorKind::IsADirectory.into());

@@ -377,6 +377,11 @@ impl Instance {
         result.map_err(|error| self.throw_away(error, number))
     }
 
+    /// Whether the next call goes to a guest that has started; after a trap it waits for one that starts.
+    pub fn is_live(&self) -> bool {
+        self.live.is_some()
+    }
+
     /// The guest's memory; empty after a trap.
     pub fn memory(&self) -> &[u8] {
         match &self.live {

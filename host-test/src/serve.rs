@@ -6,10 +6,13 @@
 //! line, and where log lines go.
 
 pub mod access;
+pub mod assembly;
 pub mod certificates;
 pub mod detection;
 pub mod encoding;
 pub mod exchange;
+pub mod files;
+pub mod health;
 pub mod lines;
 pub mod listener;
 pub mod memory;
@@ -17,19 +20,21 @@ pub mod metrics;
 pub mod pieces;
 pub mod receiver;
 pub mod refusals;
+pub mod threads;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use crate::configuration::PACK;
 use crate::guest::{Entry, Module};
 use access::Token;
-use detection::{Detection, PackState};
+use detection::{Detection, PackState, Restarted};
 use exchange::{Limits, Sidecar};
 use listener::Listener;
 use metrics::ResultLabel;
@@ -38,8 +43,8 @@ use receiver::Receiver;
 /// How often it is looked whether there is another pack.
 const LOOK_FOR_PACK: Duration = Duration::from_secs(2);
 
-/// How much longer than the receiver's answer silence may take on a connection.
-const IDLE: Duration = Duration::from_secs(60);
+/// How often it is looked whether the certificate is valid still.
+const LOOK_AT_CERTIFICATE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What a sidecar is told.
 #[derive(Debug, Clone)]
@@ -50,6 +55,8 @@ pub struct Options {
     pub asn: Option<PathBuf>,
     /// Where to listen.
     pub listen: SocketAddr,
+    /// Where `/health` is answered for probes that speak no TLS.
+    pub health: Option<SocketAddr>,
     /// Where events go; back to the sender, if nowhere else.
     pub forward: Option<(String, receiver::Options)>,
     /// Which events are passed on.
@@ -66,8 +73,8 @@ pub struct Options {
     pub ending: Duration,
 }
 
-/// Runs a sidecar until it is told to end (SIGTERM, SIGINT). SIGHUP and another pack reload the rules; SIGHUP reads the token and
-/// the certificate anew as well.
+/// Runs a sidecar until it is told to end (SIGTERM, SIGINT). Another pack reloads the rules. SIGHUP does so too, and reads the token,
+/// the certificate and the database of AS organisations anew; the history as well, unless it is in memory only.
 ///
 /// # Errors
 /// It does not start.
@@ -88,15 +95,21 @@ async fn serve(module: Module, bytes: &[u8], options: &Options) -> anyhow::Resul
     let token = options.token_file.as_deref().map(Token::read).transpose()?;
     let tls = options.tls.as_ref().map(|(certificate, key)| certificates::acceptor(certificate, key)).transpose()?;
     let tls = tls.map(|tls| Arc::new(RwLock::new(tls)));
-    let answer_time = options.forward.as_ref().map_or(Duration::ZERO, |(_, receiver)| receiver.timeout);
     let receiver = options.forward.clone().map(|(url, receiver)| Receiver::new(&url, receiver)).transpose()?;
-    let sidecar = Arc::new(Sidecar::new(detection, receiver, options.limits, token));
-    let listener = Listener::bind(options.listen, tls.clone(), answer_time + IDLE)
+    let sidecar =
+        Arc::new(Sidecar::new(detection, receiver, options.limits, token).context("the system gives no threads")?);
+    let listener = Listener::bind(options.listen, tls.clone())
         .await
         .with_context(|| format!("cannot listen on {}", options.listen))?;
     let address = listener.address()?;
+    if let Some(health) = options.health {
+        let address = health::serve(health, Arc::clone(&sidecar))
+            .with_context(|| format!("cannot listen on {health} for probes"))?;
+        tracing::info!(%address, "listening for probes");
+    }
     let mut signals = Signals::new().context("the system gives no signals")?;
-    let reloads = tokio::spawn(reload(Arc::clone(&sidecar), options.clone(), tls));
+    let hang_up = HangUp::new().context("the system gives no signals")?;
+    let reloads = tokio::spawn(reload(Arc::clone(&sidecar), options.clone(), tls, hang_up));
     tracing::info!(%address, forward = options.forward.as_ref().map(|(url, _)| url.as_str()), "listening");
     let end = {
         let sidecar = Arc::clone(&sidecar);
@@ -152,38 +165,70 @@ impl Signals {
     }
 }
 
-/// Loads another pack when there is one, and all anew when told to.
-async fn reload(sidecar: Arc<Sidecar>, options: Options, tls: Option<Arc<RwLock<TlsAcceptor>>>) {
-    #[cfg(unix)]
-    let mut hang_up = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok();
-    let watch = Arc::new(Mutex::new(PackWatch::default()));
-    loop {
+/// What reloads it.
+struct HangUp(#[cfg(unix)] tokio::signal::unix::Signal);
+
+impl HangUp {
+    fn new() -> std::io::Result<HangUp> {
         #[cfg(unix)]
-        let told = async {
-            match &mut hang_up {
-                Some(hang_up) => {
-                    hang_up.recv().await;
-                }
-                None => std::future::pending().await,
-            }
-        };
+        return Ok(HangUp(tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?));
         #[cfg(not(unix))]
-        let told = std::future::pending::<()>();
-        let was_told = tokio::select! {
-            () = told => true,
-            () = tokio::time::sleep(LOOK_FOR_PACK) => false,
-        };
-        if was_told && let Err(error) = reread(&sidecar, &options, tls.as_deref()) {
-            tracing::error!("{error:#}; what there was goes on");
+        Ok(HangUp())
+    }
+
+    async fn next(&mut self) {
+        #[cfg(unix)]
+        if self.0.recv().await.is_some() {
+            return;
         }
+        // Where there is no such signal, only another pack does.
+        std::future::pending().await
+    }
+}
+
+/// Loads another pack when there is one, and all anew when told to. The module may be at work for long: what does not need it is not
+/// kept waiting.
+async fn reload(sidecar: Arc<Sidecar>, options: Options, tls: Option<Arc<RwLock<TlsAcceptor>>>, mut hang_up: HangUp) {
+    let (options, mut certificate_at) = (Arc::new(options), None::<Instant>);
+    let (watch, mut was_told) = (Arc::new(Mutex::new(PackWatch::default())), false);
+    let mut look: Option<JoinHandle<()>> = None;
+    loop {
+        let is_told = tokio::select! {
+            () = hang_up.next() => true,
+            () = tokio::time::sleep(if certificate_at.is_none() { Duration::ZERO } else { LOOK_FOR_PACK }) => false,
+        };
         sidecar.refusals.report_counts();
-        let (sidecar, watch) = (Arc::clone(&sidecar), Arc::clone(&watch));
-        let reloaded = tokio::task::spawn_blocking(move || {
-            watch.lock().unwrap_or_else(PoisonError::into_inner).look(&sidecar, was_told);
-        });
-        if let Err(error) = reloaded.await {
+        if is_told || certificate_at.is_none_or(|at| at.elapsed() >= LOOK_AT_CERTIFICATE) {
+            certificate_at = Some(Instant::now());
+            let (sidecar, options, tls) = (Arc::clone(&sidecar), Arc::clone(&options), tls.clone());
+            let read = tokio::task::spawn_blocking(move || {
+                if is_told {
+                    reread(&sidecar, &options, tls.as_deref());
+                }
+                if let Some((certificate, _)) = &options.tls {
+                    certificates::warn_of(certificate);
+                }
+            });
+            if let Err(error) = read.await {
+                tracing::error!(%error, "the token and the certificate cannot be loaded anew; the old ones go on");
+            }
+        }
+        was_told |= is_told;
+        if look.as_ref().is_some_and(|look| !look.is_finished()) {
+            continue;
+        }
+        if let Some(look) = look.take()
+            && let Err(error) = look.await
+        {
             tracing::error!(%error, "the rules cannot be loaded anew; the old ones go on");
         }
+        let (sidecar, watch, told) = (Arc::clone(&sidecar), Arc::clone(&watch), std::mem::take(&mut was_told));
+        look = Some(tokio::task::spawn_blocking(move || {
+            if told {
+                reloaded("database of AS organisations", sidecar.detection.reread_database());
+            }
+            watch.lock().unwrap_or_else(PoisonError::into_inner).look(&sidecar, told);
+        }));
     }
 }
 
@@ -197,13 +242,14 @@ impl PackWatch {
     /// Loads another pack if there is one, or whatever there is if told to, and counts and says what keeps it from being read.
     fn look(&mut self, sidecar: &Sidecar, was_told: bool) {
         let mut state = sidecar.detection.pack_state();
+        let has_other_rules = !matches!(state, PackState::Same);
         let is_loaded = was_told || matches!(state, PackState::New);
         if is_loaded {
-            load(sidecar);
+            load(sidecar, has_other_rules);
             state = sidecar.detection.pack_state();
         }
         let wrong = match state {
-            PackState::Same | PackState::New => None,
+            PackState::Same | PackState::New | PackState::Refused => None,
             PackState::Gone => Some(format!("{PACK} is gone")),
             PackState::Unreadable(error) => {
                 sidecar.metrics.pack_failures.inc();
@@ -223,14 +269,26 @@ impl PackWatch {
     }
 }
 
-/// Starts the module anew.
-fn load(sidecar: &Sidecar) {
-    let result = match sidecar.detection.reload() {
-        Ok(said) => {
+/// Starts the module anew, unless that would lose a history for nothing.
+fn load(sidecar: &Sidecar, has_other_rules: bool) {
+    let result = match sidecar.detection.restart(has_other_rules) {
+        Ok((restarted, said)) => {
             for line in said {
                 tracing::warn!("{line}");
             }
-            tracing::info!("the rules and the history are loaded anew");
+            match restarted {
+                Restarted::Anew => tracing::info!("the rules and the history are loaded anew"),
+                Restarted::WithoutHistory => {
+                    tracing::warn!(
+                        "the rules are loaded anew, and the history, which no file keeps, is lost with the old ones"
+                    );
+                }
+                Restarted::Kept => {
+                    return tracing::info!(
+                        "the module goes on: the rules are the same, and no file would keep its history"
+                    );
+                }
+            }
             "ok"
         }
         Err(error) => {
@@ -241,15 +299,29 @@ fn load(sidecar: &Sidecar) {
     sidecar.metrics.reloads.get_or_create(&ResultLabel { result }).inc();
 }
 
-/// Reads the token and the certificate anew.
-fn reread(sidecar: &Sidecar, options: &Options, tls: Option<&RwLock<TlsAcceptor>>) -> anyhow::Result<()> {
+/// Reads the token and the certificate anew; what cannot be read goes on as it was.
+fn reread(sidecar: &Sidecar, options: &Options, tls: Option<&RwLock<TlsAcceptor>>) {
     if let Some(file) = &options.token_file {
-        let token = Token::read(file)?;
-        *sidecar.token.write().unwrap_or_else(PoisonError::into_inner) = Some(token);
+        let token = Token::read(file).map(|token| {
+            *sidecar.token.write().unwrap_or_else(PoisonError::into_inner) = Some(token);
+            true
+        });
+        reloaded("token", token);
     }
     if let (Some(tls), Some((certificate, key))) = (tls, &options.tls) {
-        let acceptor = certificates::acceptor(certificate, key)?;
-        *tls.write().unwrap_or_else(PoisonError::into_inner) = acceptor;
+        let acceptor = certificates::acceptor(certificate, key).map(|acceptor| {
+            *tls.write().unwrap_or_else(PoisonError::into_inner) = acceptor;
+            true
+        });
+        reloaded("certificate", acceptor);
     }
-    Ok(())
+}
+
+/// Says what became of it, if it was there to be read anew.
+fn reloaded(what: &str, result: anyhow::Result<bool>) {
+    match result {
+        Ok(true) => tracing::info!("the {what} is loaded anew"),
+        Ok(false) => {}
+        Err(error) => tracing::error!("{error:#}; the {what} that was there before goes on"),
+    }
 }

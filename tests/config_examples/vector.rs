@@ -176,6 +176,30 @@ fn the_organization_stands_where_firstseen_reads_it() {
     }
 }
 
+#[test]
+fn alerts_of_a_second_stage_are_found_too() {
+    let engine = || Native::new(&compiled(None, &[]));
+    let tagged = |engine: &mut Native, event: &Value| -> Value {
+        serde_json::from_slice(&engine.process(event.to_string().as_bytes(), arrival())).expect("JSON")
+    };
+    for file in FILES {
+        let Steps { is_alerting, .. } = Steps::of(file);
+        let mut first = engine();
+        let known = tagged(&mut first, &event("iam_user"));
+        // The first stage knows the user; the second does not.
+        let again = tagged(&mut first, &with(event("iam_user"), &[("eventID", json!("e-2"))]));
+        assert!(is_alerting.holds(&known) && !is_alerting.holds(&again), "{file}: {again}");
+        let twice = tagged(&mut engine(), &known);
+        assert!(twice["firstseen"]["alerts"].is_array() && twice["firstseen_2"]["alerts"].is_array(), "{twice}");
+        for number in 2..=9 {
+            let key = format!("firstseen_{number}");
+            let event = |value: Value| with(event("iam_user"), &[("firstseen", json!("text")), (key.as_str(), value)]);
+            assert!(is_alerting.holds(&event(twice["firstseen_2"].clone())), "{file}: {key}");
+            assert!(!is_alerting.holds(&event(json!({ "suppressed": [] }))), "{file}: {key}");
+        }
+    }
+}
+
 /// A made-up week goes through the steps, with the engine in the sidecar's place.
 #[test]
 fn all_events_come_out_and_only_candidates_went_to_firstseen() {

@@ -242,7 +242,7 @@ fn each_refused_request_is_in_the_log_at_its_level() {
     let token = token.to_str().expect("a name");
     for (level, each) in [("debug", true), ("info", false)] {
         let receiver = Receiver::start();
-        let limits = ["--max-body", "1", "--max-memory", "1", "--body-timeout", "0.3", "--forward-timeout", "0.3"];
+        let limits = ["--max-body", "1", "--max-memory", "3", "--body-timeout", "0.3", "--forward-timeout", "0.3"];
         let arguments = [&limits[..], &["--token-file", token, "--log-level", level]].concat();
         let sidecar = Sidecar::forwarding(None, &receiver, &arguments);
         let known = ("Authorization", "Bearer 0123456789abcdef0123");
@@ -308,7 +308,8 @@ fn a_refused_sender_is_heard_out_and_may_go_on() {
 #[test]
 fn one_too_many_is_told_to_come_again() {
     let receiver = Receiver::deciding(|| Behaviour::TakeSlowly(Duration::from_secs(1)));
-    let sidecar = Sidecar::forwarding(None, &receiver, &["--max-requests", "2", "--max-memory", "1"]);
+    let limits = ["--max-requests", "2", "--max-body", "4", "--max-unpacked", "1", "--max-memory", "8"];
+    let sidecar = Sidecar::forwarding(None, &receiver, &limits);
     let statuses = std::thread::scope(|scope| {
         let senders: Vec<_> = (0..6)
             .map(|number| {
@@ -327,10 +328,66 @@ fn one_too_many_is_told_to_come_again() {
     let refused: Vec<&Reply> = statuses.iter().filter(|reply| reply.status == 503).collect();
     assert_eq!(refused.len(), 4);
     assert!(refused.iter().all(|reply| reply.header("retry-after") == Some("1")));
-    // A body for which there is no room; afterwards there is room again.
-    assert_eq!(sidecar.post(&[], &vec![b' '; 2 << 20]).status, 503);
     assert_eq!(sidecar.metric("firstseen_held_bytes"), 0.0);
-    assert_eq!(sidecar.post(&[], event("b", "ann").as_bytes()).status, 200);
+}
+
+#[test]
+fn a_body_for_which_there_is_no_room_now_is_told_from_one_for_which_there_never_is() {
+    let receiver = Receiver::start();
+    let limits = ["--max-body", "4", "--max-unpacked", "1", "--max-memory", "8"];
+    let sidecar = Sidecar::forwarding(None, &receiver, &limits);
+    let long = event("a", "ann") + "\n" + &" ".repeat(3 << 20);
+    let (most, last) = long.as_bytes().split_at(long.len() - 1);
+    let head = format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", long.len());
+    let mut senders = [(); 2].map(|()| Sender::connect(sidecar.address));
+    for sender in &mut senders {
+        sender.raw().write_all(&[head.as_bytes(), most].concat()).expect("it is sent");
+    }
+    let begun = std::time::Instant::now();
+    while sidecar.metric("firstseen_held_bytes") < 2.0 * most.len() as f64 {
+        assert!(begun.elapsed() < Duration::from_secs(20), "the bodies do not come");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let reply = sidecar.post(&[], long.as_bytes());
+    assert_eq!((reply.status, reply.header("retry-after")), (503, Some("1")));
+    for sender in &mut senders {
+        sender.raw().write_all(last).expect("it is sent");
+        assert_eq!(sender.reply().expect("an answer").status, 200);
+    }
+    // Afterwards there is room again, but not for a batch whose alerts take more than all of it.
+    assert_eq!(sidecar.metric("firstseen_held_bytes"), 0.0);
+    let events: Vec<String> = (0..10_000).map(|number| event(&number.to_string(), &format!("u{number}"))).collect();
+    let reply = sidecar.post(&[], events.join("\n").as_bytes());
+    let said = String::from_utf8(reply.body).expect("text");
+    assert!(reply.status == 413 && said.contains("raise --max-memory"), "{} {said}", reply.status);
+    assert_eq!(sidecar.metric("firstseen_held_bytes"), 0.0);
+    // In parts it is taken, and nothing is missing.
+    receiver.taken();
+    for part in events.chunks(1000) {
+        assert_eq!(sidecar.post(&[], part.join("\n").as_bytes()).status, 200);
+    }
+    assert_eq!(receiver.taken().iter().map(|taken| alert_count(&taken.body)).sum::<usize>(), 10_000);
+}
+
+#[test]
+fn memory_that_is_too_small_for_one_batch_is_refused_at_the_start() {
+    for (limits, least) in [
+        (&["--max-memory", "2"][..], 3),
+        (&["--max-memory", "63", "--max-body", "32", "--max-unpacked", "16"], 64),
+        (&["--max-memory", "64", "--max-body", "32", "--max-unpacked", "17"], 66),
+        (&["--max-memory", "100", "--max-unpacked", "128"], 257),
+    ] {
+        let log = Sidecar::try_start(None, &[&["--respond"], limits].concat()).err().expect("it refuses");
+        let said = format!("the smallest value that works is {least}");
+        assert!(log.contains(&said), "{limits:?}: {log}");
+        // It does work.
+        let mut limits = limits.to_vec();
+        let least = least.to_string();
+        limits[1] = &least;
+        drop(Sidecar::start(None, &[&["--respond"], &limits[..]].concat()));
+    }
+    // What is not said follows from the memory.
+    drop(Sidecar::start(None, &["--respond", "--max-memory", "3"]));
 }
 
 /// A certificate for this machine that signs itself, and its key, below `directory`.
@@ -395,6 +452,153 @@ fn a_token_guards_a_loopback_address_too() {
 }
 
 #[test]
+fn headers_of_the_connection_stay_there() {
+    let receiver = Receiver::start();
+    let sidecar = Sidecar::forwarding(None, &receiver, &[]);
+    let headers = [
+        ("Connection", "X-Hop, keep-alive"),
+        ("connection", " x-other ,Content-Type,content-encoding"),
+        ("X-Hop", "1"),
+        ("X-Other", "2"),
+        ("X-Kept", "3"),
+        ("Keep-Alive", "timeout=5"),
+        ("TE", "trailers"),
+        ("Upgrade", "h2c"),
+        ("HTTP2-Settings", "AAMAAABkAAQAAP__"),
+        ("Content-Type", "application/json"),
+        ("Content-Encoding", "identity"),
+    ];
+    assert_eq!(sidecar.post(&headers, event("a", "ann").as_bytes()).status, 200);
+    let [taken] = receiver.taken().try_into().expect("one batch");
+    for (name, expected) in [
+        ("connection", None),
+        ("x-hop", None),
+        ("x-other", None),
+        ("keep-alive", None),
+        ("te", None),
+        ("upgrade", None),
+        ("http2-settings", None),
+        ("x-kept", Some("3")),
+        // They say what the body is.
+        ("content-type", Some("application/json")),
+        ("content-encoding", Some("identity")),
+    ] {
+        assert_eq!(taken.headers.get(name).and_then(|value| value.to_str().ok()), expected, "{name}");
+    }
+}
+
+#[test]
+fn nobody_is_told_to_send_what_will_be_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let token = directory.path().join("token");
+    std::fs::write(&token, "0123456789abcdef0123").expect("it is written");
+    let arguments = ["--respond", "--max-body", "1", "--token-file", token.to_str().expect("a name")];
+    let sidecar = Sidecar::start(None, &arguments);
+    let known = "Authorization: Bearer 0123456789abcdef0123\r\n";
+    for (headers, length, status) in [
+        ("", 10, 401),
+        (known, (1 << 20) + 1, 413),
+        (&format!("{known}Content-Encoding: br\r\n"), 10, 415),
+        // A body that is wanted is asked for.
+        (known, 10, 100),
+    ] {
+        let mut sender = Sender::connect(sidecar.address);
+        let head =
+            format!("POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n{headers}Content-Length: {length}\r\n\r\n");
+        sender.raw().write_all(head.as_bytes()).expect("it is sent");
+        let begun = std::time::Instant::now();
+        assert_eq!(sender.reply().expect("an answer").status, status);
+        assert!(begun.elapsed() < Duration::from_millis(1500), "{status}: it waits for a body");
+    }
+}
+
+#[test]
+fn web_pages_are_refused_where_there_is_no_token() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let token = directory.path().join("token");
+    std::fs::write(&token, "0123456789abcdef0123").expect("it is written");
+    let (open, body) = (Sidecar::start(None, &["--respond"]), event("a", "ann"));
+    let reply = open.post(&[("Origin", "http://page.example")], body.as_bytes());
+    let said = String::from_utf8(reply.body).expect("text");
+    assert!(reply.status == 403 && said.contains("--token-file"), "{} {said}", reply.status);
+    assert_eq!(open.post(&[("Sec-Fetch-Site", "cross-site")], body.as_bytes()).status, 403);
+    // A name that was made to lead here.
+    let mut sender = Sender::connect(open.address);
+    sender.raw().write_all(b"GET /metrics HTTP/1.1\r\nHost: rebound.example:8687\r\n\r\n").expect("it is sent");
+    assert_eq!(sender.reply().expect("an answer").status, 403);
+    assert_eq!(alert_count(&open.post(&[], body.as_bytes()).body), 1, "nothing was learned from what was refused");
+    // Whoever knows the token may be a page.
+    let guarded = Sidecar::start(None, &["--respond", "--token-file", token.to_str().expect("a name")]);
+    let known = [("Authorization", "Bearer 0123456789abcdef0123"), ("Origin", "http://page.example")];
+    assert_eq!(guarded.post(&known, body.as_bytes()).status, 200);
+}
+
+#[cfg(unix)]
+#[test]
+fn files_that_others_may_read_are_warned_of_and_pipes_are_not_waited_for() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let directory = tempfile::tempdir().expect("a directory");
+    let [cert, key] = certificate(directory.path());
+    let token = directory.path().join("token");
+    std::fs::write(&token, "0123456789abcdef0123").expect("it is written");
+    let token = token.to_str().expect("a name");
+    let set = |file: &str, mode| {
+        std::fs::set_permissions(file, std::fs::Permissions::from_mode(mode)).expect("it is set");
+    };
+    let arguments = ["--respond", "--token-file", token, "--tls-certificate", &cert, "--tls-key", &key];
+    for (mode, is_warned_of) in [(0o600, false), (0o644, true)] {
+        [token, &key].iter().for_each(|file| set(file, mode));
+        set(&cert, 0o644);
+        let sidecar = Sidecar::start(None, &arguments);
+        for file in [token, &key] {
+            let said = format!("other users can read {file} (mode {mode:03o}): run \\\"chmod 600 {file}\\\"");
+            assert_eq!(sidecar.log().contains(&said), is_warned_of, "{}", sidecar.log());
+        }
+        assert!(!sidecar.log().contains(&format!("users can read {cert}")), "a certificate is no secret");
+        if is_warned_of {
+            // It is said again when they are read again.
+            let before = sidecar.log().matches("other users can read").count();
+            sidecar.signal("HUP");
+            sidecar.wait_for("the token is loaded anew");
+            sidecar.wait_for("the certificate is loaded anew");
+            assert_eq!(sidecar.log().matches("other users can read").count(), 2 * before);
+        }
+    }
+    let pipe = directory.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("there is a mkfifo").success());
+    let large = directory.path().join("large");
+    std::fs::write(&large, vec![b'x'; 2 << 20]).expect("it is written");
+    for (file, reason) in [(&pipe, "it is no regular file"), (&large, "it is larger than 1 MiB")] {
+        let file = file.to_str().expect("a name");
+        for place in [2, 4, 6] {
+            let mut arguments = arguments;
+            arguments[place] = file;
+            let log = Sidecar::try_start(None, &arguments).err().expect("it refuses");
+            assert!(log.contains(&format!("cannot read {file}")) && log.contains(reason), "{log}");
+        }
+    }
+}
+
+#[test]
+fn a_certificate_that_expired_is_said_at_the_start_and_when_it_is_loaded() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let [cert, key] = certificate(directory.path());
+    let arguments = ["--respond", "--tls-certificate", &cert, "--tls-key", &key];
+    let sidecar = Sidecar::start(None, &arguments);
+    let keys = rcgen::KeyPair::generate().expect("a key");
+    let mut parameters = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+    parameters.not_before = rcgen::date_time_ymd(2024, 1, 1);
+    parameters.not_after = rcgen::date_time_ymd(2025, 1, 1);
+    std::fs::write(&cert, parameters.self_signed(&keys).expect("a certificate").pem()).expect("it is written");
+    std::fs::write(&key, keys.serialize_pem()).expect("it is written");
+    assert!(!sidecar.log().contains("expired"), "{}", sidecar.log());
+    sidecar.signal("HUP");
+    sidecar.wait_for("expired at 2025-01-01T00:00:00Z");
+    Sidecar::start(None, &arguments).wait_for("senders refuse it; renew it and send SIGHUP");
+}
+
+#[test]
 fn http_2_is_taken_and_spoken_without_tls() {
     let back = Sidecar::start(None, &["--respond"]);
     let url = format!("http://{}/", back.address);
@@ -406,6 +610,39 @@ fn http_2_is_taken_and_spoken_without_tls() {
     assert_eq!(reply.status, 200);
     assert_eq!(alert_count(&reply.body), 2, "what comes back is cut, but begins with the alerts");
     assert_eq!(back.metric("firstseen_records_total"), 20_005.0);
+}
+
+#[test]
+fn alerts_are_counted_when_they_are_delivered() {
+    let alerts = "firstseen_alerts_total{rule=\"30fbf4db-c502-4e68-a239-2e99af0f70da\",reason=\"never_seen\"}";
+    let count = |sidecar: &Sidecar| {
+        let text = String::from_utf8(sidecar.get("/metrics").body).expect("text");
+        text.lines().find_map(|line| line.strip_prefix(alerts)?.trim().parse::<f64>().ok()).unwrap_or(0.0)
+    };
+    let (body, more) = (event("a", "ann"), event("b", "ben"));
+    let receiver = Receiver::start();
+    let sidecar = Sidecar::forwarding(None, &receiver, &["--forward-timeout", "0.5"]);
+    for behaviour in [Behaviour::Refuse(503), Behaviour::Close, Behaviour::Hang, Behaviour::Refuse(400)] {
+        receiver.always(behaviour);
+        assert_ne!(sidecar.post(&[], body.as_bytes()).status, 200);
+        assert_eq!(count(&sidecar), 0.0, "{behaviour:?}");
+    }
+    receiver.always(Behaviour::Take);
+    assert_eq!((sidecar.post(&[], body.as_bytes()).status, count(&sidecar)), (200, 1.0));
+
+    // With answers to the sender, those that it reads.
+    let sidecar = Sidecar::start(None, &["--respond", "--body-timeout", "1"]);
+    let long = format!("{body}\n{}", format!("{}\n", named_event("f", "ann", "DescribeInstances")).repeat(60_000));
+    let mut deaf = Sender::connect(sidecar.address);
+    let head = format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", long.len());
+    deaf.raw().write_all(&[head.as_bytes(), long.as_bytes()].concat()).expect("it is sent");
+    let begun = std::time::Instant::now();
+    while sidecar.metric("firstseen_records_total") < 60_001.0 || sidecar.metric("firstseen_held_bytes") > 0.0 {
+        assert!(begun.elapsed() < Duration::from_secs(20), "an answer that nobody reads is kept");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(count(&sidecar), 0.0);
+    assert_eq!((sidecar.post(&[], more.as_bytes()).status, count(&sidecar)), (200, 1.0));
 }
 
 #[test]
@@ -421,7 +658,7 @@ fn metrics_count_what_went_through() {
         ("firstseen_records_total", 6.0),
         ("firstseen_candidates_total", 4.0),
         ("firstseen_not_json_total", 1.0),
-        ("firstseen_alerts_total{rule=\"30fbf4db-c502-4e68-a239-2e99af0f70da\",reason=\"never_seen\"}", 3.0),
+        ("firstseen_alerts_total{rule=\"30fbf4db-c502-4e68-a239-2e99af0f70da\",reason=\"never_seen\"}", 2.0),
         ("firstseen_requests_total{status=\"503\"}", 1.0),
         ("firstseen_history_entries", 3.0),
         ("firstseen_history_durable", 1.0),

@@ -201,6 +201,46 @@ fn a_history_that_was_tended_is_taken_up_when_told_to() {
 }
 
 #[test]
+fn a_history_in_memory_outlives_a_reload_that_brings_no_other_rules() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let token = directory.path().join("token");
+    std::fs::write(&token, "0123456789abcdef0123").expect("it is written");
+    let arguments = ["--respond", "--token-file", token.to_str().expect("a name")];
+    let known = [("Authorization", "Bearer 0123456789abcdef0123")];
+    // A history that is in memory since its file can be written no more.
+    let unwritable = directory_with_pack();
+    for configuration in [None, Some(unwritable.path())] {
+        let sidecar = Sidecar::start(configuration, &arguments);
+        if let Some(configuration) = configuration {
+            std::fs::create_dir(configuration.join("away")).expect("it is made");
+            std::fs::rename(configuration.join("firstseen.state"), configuration.join("away/firstseen.state"))
+                .expect("it is moved");
+            std::fs::create_dir(configuration.join("firstseen.state")).expect("it is made");
+        }
+        let alerts = |id: &str, user: &str| alert_count(&sidecar.post(&known, event(id, user).as_bytes()).body);
+        assert_eq!(alerts("a", "ann"), 1);
+        sidecar.signal("HUP");
+        sidecar.wait_for("the token is loaded anew");
+        sidecar.wait_for("no file would keep its history");
+        assert_eq!((alerts("b", "ann"), alerts("c", "ben")), (0, 1), "{}", sidecar.log());
+    }
+}
+
+#[test]
+fn other_rules_for_a_history_in_memory_are_loaded_with_a_word() {
+    let directory = directory_with_pack();
+    let sidecar = Sidecar::start(Some(directory.path()), &["--respond"]);
+    // The next start finds no file that it can use.
+    let state = directory.path().join("firstseen.state");
+    std::fs::remove_file(&state).expect("it is removed");
+    std::fs::create_dir(&state).expect("it is made");
+    std::fs::write(directory.path().join("rules/own.toml"), OWN_RULE).expect("it is written");
+    compile(directory.path());
+    sidecar.wait_for("the rules are loaded anew, and the history, which no file keeps, is lost");
+    assert_eq!(alert_count(&sidecar.post(&[], named_event("b", "ann", "StopLogging").as_bytes()).body), 1);
+}
+
+#[test]
 fn requests_under_way_are_finished_before_it_ends() {
     let receiver = Receiver::deciding(|| Behaviour::TakeSlowly(Duration::from_secs(1)));
     let sidecar = Sidecar::forwarding(None, &receiver, &[]);

@@ -109,6 +109,15 @@ impl Sidecar {
         self.log.lock().expect("the log").join("\n")
     }
 
+    /// The address at which it answers probes.
+    pub(crate) fn health_address(&self) -> SocketAddr {
+        self.wait_for("listening for probes");
+        let log = self.log();
+        let line = log.lines().find(|line| line.contains("listening for probes")).expect("the line");
+        let said: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        said["address"].as_str().and_then(|address| address.parse().ok()).expect("an address")
+    }
+
     /// Waits until it says this.
     pub(crate) fn wait_for(&self, text: &str) {
         let begun = Instant::now();
@@ -244,6 +253,24 @@ impl Sender {
         reply.body.resize(length, 0);
         self.stream.read_exact(&mut reply.body)?;
         Ok(reply)
+    }
+
+    /// Whether the other side has closed it, within this time; what comes before is not looked at.
+    pub(crate) fn is_closed_within(&mut self, time: Duration) -> bool {
+        let begun = Instant::now();
+        let stream = self.stream.get_mut();
+        stream.set_read_timeout(Some(Duration::from_millis(20))).expect("it is set");
+        let is_late = |error: &std::io::Error| {
+            matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut)
+        };
+        while begun.elapsed() < time {
+            match stream.read(&mut [0; 4096]) {
+                Ok(0) => return true,
+                Err(error) if !is_late(&error) => return true,
+                _ => {}
+            }
+        }
+        false
     }
 }
 

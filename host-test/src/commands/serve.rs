@@ -6,6 +6,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::ensure;
 use firstseen::guest::Entry;
 use firstseen::serve::access::Token;
 use firstseen::serve::exchange::Limits;
@@ -20,6 +21,10 @@ use crate::args::{self, LogFormat, LogLevel};
 use crate::commands;
 
 const MIB: usize = 1 << 20;
+
+/// The longest body, as it comes and unpacked, in MiB, where there is memory enough and nothing else is said.
+const MAX_BODY: u32 = 32;
+const MAX_UNPACKED: u32 = 128;
 const KIB: usize = 1 << 10;
 
 /// Sends log lines to standard error: each with its time, as text or as one JSON object.
@@ -62,23 +67,41 @@ pub(crate) fn run(args: &args::Serve) -> anyhow::Result<ExitCode> {
         directory: args.dir.clone(),
         asn: args.asn.clone(),
         listen: args.listen,
+        health: args.health_listen,
         forward,
         entry: if args.alerts_only { Entry::Alerts } else { Entry::Firstseen },
         tag: args.tag.clone(),
         token_file: args.token_file.clone(),
         tls: args.tls_certificate.clone().zip(args.tls_key.clone()),
-        limits: Limits {
-            body: args.max_body as usize * MIB,
-            unpacked: args.max_unpacked as usize * MIB,
-            record: args.max_record as usize * KIB,
-            memory: args.max_memory as usize * MIB,
-            requests: args.max_requests as usize,
-            body_time: Duration::from_secs_f64(args.body_timeout),
-        },
+        limits: limits(args)?,
         ending: Duration::from_secs_f64(args.ending_timeout),
     };
     let bytes = module_file::read(args.module.as_deref())?;
     let module = module_file::compile(&bytes, args.module.as_deref(), false)?;
     serve::run(module, &bytes, &options)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a request may take. What is not said follows from the memory that there is.
+fn limits(args: &args::Serve) -> anyhow::Result<Limits> {
+    let memory = args.max_memory;
+    let for_body = args.max_unpacked.map_or(memory / 2, |unpacked| memory.saturating_sub(2 * unpacked).min(memory / 2));
+    let body = args.max_body.unwrap_or(MAX_BODY.min(for_body).max(1));
+    let unpacked = args.max_unpacked.unwrap_or(MAX_UNPACKED.min(memory.saturating_sub(body) / 2).max(1));
+    let limits = Limits {
+        body: body as usize * MIB,
+        unpacked: unpacked as usize * MIB,
+        record: args.max_record as usize * KIB,
+        memory: memory as usize * MIB,
+        requests: args.max_requests as usize,
+        body_time: Duration::from_secs_f64(args.body_timeout),
+    };
+    let least = limits.least_memory();
+    ensure!(
+        limits.memory >= least,
+        "--max-memory {memory} is too small for one batch of --max-body {body} and --max-unpacked {unpacked}: the smallest value \
+         that works is {}",
+        least / MIB
+    );
+    Ok(limits)
 }

@@ -33,6 +33,22 @@ const READ_AGAIN: u64 = 4;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
+/// Whether a line holds no record but the object that it begins with, whose first key is not that of a document. It
+/// may say no of a line that holds no other.
+///
+/// A brace behind a colon, or behind a bracket behind a colon, begins no text and no element of an array that is opened:
+/// no text ends with a colon, which is no separator either, so that what follows it on its line is left out.
+pub fn holds_one_object(line: &[u8]) -> bool {
+    let Some(rest) = line.get(1..) else { return true };
+    memchr::memchr_iter(b'{', rest).all(|at| match &line[..=at] {
+        [.., b':'] | [.., b':', b'['] => true,
+        before => {
+            let before = before.trim_ascii_end();
+            before.strip_suffix(b"[").map_or(before, <[u8]>::trim_ascii_end).ends_with(b":")
+        }
+    })
+}
+
 /// A part of the source. Its places are counted in the window that was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Piece {

@@ -7,6 +7,7 @@ use flate2::write::GzEncoder;
 use proptest::prelude::*;
 
 use super::body::{self, Batch};
+use super::framing;
 use super::records::{Record, Records};
 use super::*;
 
@@ -379,6 +380,25 @@ fn sum(found: &[(String, u64, String)]) -> ([u64; 4], Vec<String>) {
     (left_out, records.map(|(text, ..)| text.clone()).collect())
 }
 
+#[test]
+fn one_object_on_a_line_is_told_from_several() {
+    for line in [r#"{"a":1}"#, r#"{"a":{"b":[{"c":{}}]}}"#, r#"{"a" : { "b" : [ { "c": 1 } ] }}"#, "", "{"] {
+        assert!(framing::holds_one_object(line.as_bytes()), "{line}");
+    }
+    for line in [
+        r#"{"a":1}{"b":2}"#,
+        r#"{"a":1} {"b":2}"#,
+        r#"{"a":1},{"b":2}"#,
+        r#"{"a":1}[{"b":2}]"#,
+        r#"{"a":1}7{"b":2}"#,
+        // What may be one.
+        r#"{"a":[{"b":1},{"b":2}]}"#,
+        r#"{"a":"{"}"#,
+    ] {
+        assert!(!framing::holds_one_object(line.as_bytes()), "{line}");
+    }
+}
+
 /// Everything but separators and the frames of arrays and documents.
 fn solid(text: &str) -> String {
     let text = text.replace("\u{ef}\u{bb}\u{bf}", "");
@@ -424,6 +444,20 @@ proptest! {
         let batch = body::read(&bytes, max_record, |text, _| text.bytes().contains(&b'7'));
         let candidates: Vec<String> = records.into_iter().filter(|record| record.contains('7')).collect();
         prop_assert_eq!(texts(&batch), candidates);
+    }
+
+    #[test]
+    fn a_line_that_seems_to_hold_one_object_holds_no_other(
+        rest in nearly_json(), more in "([:,\"\\[{} 7]|:\\[|\\{\"x\":7\\}){0,8}", ends in any::<bool>(),
+    ) {
+        let mut line = [&b"{\"eventVersion\":\"1\""[..], if ends { &b"}"[..] } else { b"," }, more.as_bytes(), &rest].concat();
+        line.retain(|byte| *byte != b'\n');
+        let is_one = framing::holds_one_object(&line);
+        let (mut framer, mut at, mut others) = (framing::Framer::new(MAX_RECORD), 0, 0);
+        while let framing::Step::Piece(piece) = framer.next(&line, &mut at, true) {
+            others += u64::from(piece.left_out.is_none() && piece.text.start > 0);
+        }
+        prop_assert!(!is_one || others == 0, "{}", latin(&line));
     }
 
     #[test]

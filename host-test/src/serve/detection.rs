@@ -4,36 +4,55 @@
 //! the same tuple alerts once, however many requests bring it at the same time. Before the instance's lock, on the request's own
 //! thread and while the rest of the body comes, records are found, and the engine's prefilter rejects those that no rule can
 //! match, which is what it would do in the module; only the others wait for the instance, one batch at a time, when the batch is
-//! whole: the module sees nothing of a batch that is refused. Bounds: the instance's memory is the module's; a trap throws
-//! it away, and the next batch begins with a new one and the history of the state file. Not here: HTTP.
+//! whole: the module sees nothing of a batch that is refused. No thread waits for the lock: tasks do, and with a batch that takes the
+//! module longer than [`AT_ONCE`] it goes on on a thread of its own. Bounds: the instance's memory is the
+//! module's; what its answers take is asked for before it is held; a trap throws the instance away, and the next batch begins with a
+//! new one and the history of the state file. Not here: HTTP.
 //!
 //! The prefilter is the host's own copy of the module's. A module whose built-in rules are others is given every record, where
 //! those rules run.
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::body::Bytes;
-use firstseen_engine::prefilter::{Look, Prefilter};
+use firstseen_engine::prefilter::{Look, Prefilter, Search};
 use firstseen_engine::recognition::Recognition;
-use firstseen_engine::rule::{FieldRef, Pack, pack};
+use firstseen_engine::rule::{FieldRef, Pack, Sync, pack};
 use firstseen_engine::status::{Status, UsedOnce};
+use tokio::sync::OwnedMutexGuard;
 
-use crate::alerts::{self, Alert};
 use crate::asn::{AsLookup, Enriched};
 use crate::configuration;
 use crate::guest::{Answer, Entry, Error, Instance, Module};
 use crate::logs::body::{self, Batch, Change, Extent};
 use crate::logs::format::Format;
+use crate::logs::framing;
 use crate::native_search::NativeSearch;
+use crate::serve::assembly::{self, CHANGE, Found};
+use crate::serve::memory::{Exhausted, MemoryPermit};
 use crate::serve::metrics::UsedOnceLabels;
+use crate::serve::pieces::Pieces;
+use crate::serve::threads::Threads;
 
 /// How many records that made the module trap are remembered.
 const MAX_TRAPS: usize = 1024;
+
+/// How long the module works on a batch where the batch was received; then its own thread takes over what else there is.
+const AT_ONCE: Duration = Duration::from_millis(4);
+
+/// A record that is longer, in bytes, may take the module longer than that by itself.
+const LONG_RECORD: usize = 64 << 10;
+
+/// What the place of a candidate takes, in bytes, in a list that may have doubled.
+const CANDIDATE: usize = 2 * size_of::<std::ops::Range<usize>>();
+
+/// For how many of them room is taken at once.
+const CANDIDATES: usize = 64;
 
 /// How often the module is given the time when no record is, so that it knows how long it has been learning.
 const TICK: Duration = Duration::from_secs(1);
@@ -51,7 +70,14 @@ pub struct Detection {
     tag: Vec<u8>,
     max_record: usize,
     rules: RwLock<Arc<Rules>>,
-    instance: Mutex<Shared>,
+    instance: Arc<tokio::sync::Mutex<Shared>>,
+    /// How many batches wait for the instance.
+    waiting: AtomicUsize,
+    /// Where the module works when it takes long.
+    thread: Threads,
+    packs: Mutex<Packs>,
+    /// How the filter was when it was asked last.
+    status: Mutex<Option<Status>>,
     /// What the records have shown that the module never sees.
     recognition: Mutex<Recognition>,
     hasher: RandomState,
@@ -62,24 +88,49 @@ pub struct Detection {
 struct Rules {
     /// Nothing, if every record is to be given to the module.
     prefilter: Option<Prefilter>,
-    lookup: Option<AsLookup>,
-    output_key: String,
-    /// What the rules are made of, for naming them.
+    /// What the rules are made of.
     pack: Pack,
     /// Which start of the instance they belong to.
     start: u64,
 }
 
 impl Rules {
-    fn is_candidate(&self, record: NativeSearch<'_>, extent: Extent, keys: &Cell<Keys>) -> bool {
+    fn is_candidate(&self, record: NativeSearch<'_>, extent: Extent, keys: &mut Keys) -> bool {
         let Some(prefilter) = &self.prefilter else { return true };
         let look = match extent {
-            Extent::Object => prefilter.look(&record),
-            Extent::Line => prefilter.look_among(&record),
+            Extent::Line if !holds_one_raw_record(record.bytes()) => prefilter.look_among(&record),
+            Extent::Line | Extent::Object => prefilter.look(&record),
         };
-        keys.set(keys.get().and(look));
+        *keys = keys.and(look);
         look == Look::Candidate
     }
+
+    /// The same, where each object that is one needs room for its place; there is none from the first on that finds none. Room is
+    /// taken for many at once, so that what is left is to be freed.
+    fn candidates(
+        &self,
+        keys: &mut Keys,
+        permit: &mut MemoryPermit,
+        room: &mut Result<(), Exhausted>,
+    ) -> impl FnMut(NativeSearch<'_>, Extent) -> bool {
+        let mut taken = 0;
+        move |record, extent| {
+            let is_candidate = self.is_candidate(record, extent, keys);
+            if is_candidate && extent == Extent::Object && room.is_ok() {
+                if taken == 0 {
+                    taken = CANDIDATES;
+                    *room = permit.take(CANDIDATES * CANDIDATE);
+                }
+                taken -= 1;
+            }
+            is_candidate && room.is_ok()
+        }
+    }
+}
+
+/// Whether a line is one record as CloudTrail writes it, of which [`Prefilter::look`] finds with fewer searches what it is.
+fn holds_one_raw_record(line: &[u8]) -> bool {
+    line.starts_with(b"{\"eventVersion\"") && framing::holds_one_object(line)
 }
 
 /// Which records of a batch have the key of an event.
@@ -107,19 +158,38 @@ struct Shared {
     instance: Instance,
     start: u64,
     last_call: Option<Instant>,
+    lookup: Option<AsLookup>,
     /// Hashes of the records that made the module trap, oldest first.
     trapped: VecDeque<u64>,
-    /// The configuration's pack, as it was when the instance started.
-    pack: Option<Vec<u8>>,
-    /// A later pack that could not be used.
+}
+
+/// The packs that are known.
+#[derive(Debug, Default)]
+struct Packs {
+    /// The configuration's, as it was when the instance started.
+    loaded: Option<Vec<u8>>,
+    /// A later one that could not be used.
     refused: Option<Vec<u8>>,
+}
+
+/// What became of a module that was to start anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restarted {
+    /// It has, with the history of its file.
+    Anew,
+    /// It has, and the history is lost: it was in memory only, or its file cannot be used.
+    WithoutHistory,
+    /// The old one goes on, so that its history is not lost.
+    Kept,
 }
 
 /// What a look at the directory's pack finds.
 #[derive(Debug)]
 pub enum PackState {
-    /// The one that runs, or one that was refused before; or there was none and there is none.
+    /// The one that runs; or there was none and there is none.
     Same,
+    /// One that was refused before.
+    Refused,
     /// Another one.
     New,
     /// There was one, and it is gone; its rules run on.
@@ -134,38 +204,66 @@ pub struct Reading {
     rules: Arc<Rules>,
     max_record: usize,
     pieces: Vec<Piece>,
-    keys: Cell<Keys>,
+    keys: Keys,
+    passed_after_trap: u64,
+    /// Stands for all that the batch holds.
+    pub permit: MemoryPermit,
 }
 
 #[derive(Debug)]
 struct Piece {
     text: Bytes,
     batch: Batch,
+    /// How many candidates the module was given.
+    called: usize,
     /// The records that the module has changed.
     changes: Vec<Change>,
 }
 
+impl Piece {
+    fn new(text: Bytes, batch: Batch) -> Piece {
+        Piece { text, batch, called: 0, changes: Vec::new() }
+    }
+}
+
 impl Reading {
     /// Reads another piece; nothing is read, and the answer is `false`, if not all its lines begin and end as objects do.
-    pub fn lines(&mut self, text: &Bytes) -> bool {
-        let before = self.keys.get();
-        let look = |record: NativeSearch<'_>, extent| self.rules.is_candidate(record, extent, &self.keys);
+    ///
+    /// # Errors
+    /// There is no room for the candidates' places.
+    pub fn lines(&mut self, text: &Bytes) -> Result<bool, Exhausted> {
+        let (keys, held, mut room) = (self.keys, self.permit.bytes(), Ok(()));
+        let look = self.rules.candidates(&mut self.keys, &mut self.permit, &mut room);
         let batch = body::read_lines(text, self.max_record, look);
-        if batch.is_none() {
-            // The piece is read again with what comes behind it.
-            self.keys.set(before);
+        room?;
+        match batch {
+            None => {
+                // The piece is read again with what comes behind it.
+                self.keys = keys;
+                self.permit.keep(held);
+                Ok(false)
+            }
+            Some(batch) => {
+                self.permit.keep(held + batch.candidates.len() * CANDIDATE);
+                self.pieces.extend((!text.is_empty()).then(|| Piece::new(text.clone(), batch)));
+                Ok(true)
+            }
         }
-        let is_read = batch.is_some();
-        let batch = batch.filter(|_| !text.is_empty());
-        self.pieces.extend(batch.map(|batch| Piece { text: text.clone(), batch, changes: Vec::new() }));
-        is_read
     }
 
     /// Reads what is left, in whatever framing.
-    pub fn rest(&mut self, text: Bytes) {
-        let look = |record: NativeSearch<'_>, extent| self.rules.is_candidate(record, extent, &self.keys);
+    ///
+    /// # Errors
+    /// There is no room for the candidates' places.
+    pub fn rest(&mut self, text: Bytes) -> Result<(), Exhausted> {
+        let (held, mut room) = (self.permit.bytes(), Ok(()));
+        let look = self.rules.candidates(&mut self.keys, &mut self.permit, &mut room);
         let batch = body::read(&text, self.max_record, look);
-        self.pieces.push(Piece { text, batch, changes: Vec::new() });
+        room?;
+        // It may have been read in two ways.
+        self.permit.keep(held + batch.candidates.len() * CANDIDATE);
+        self.pieces.push(Piece::new(text, batch));
+        Ok(())
     }
 
     /// What the batch is, if it is not empty and nothing in it is JSON.
@@ -180,22 +278,77 @@ impl Reading {
     }
 
     /// The same, read by other rules.
-    fn again(self, rules: Arc<Rules>) -> Reading {
-        let mut reading = Reading { rules, max_record: self.max_record, pieces: Vec::new(), keys: Cell::default() };
-        self.pieces.into_iter().for_each(|piece| reading.rest(piece.text));
-        reading
+    fn again(self, rules: Arc<Rules>) -> Result<Reading, Exhausted> {
+        let candidates = self.candidates();
+        let mut reading = Reading { rules, pieces: Vec::new(), keys: Keys::default(), ..self };
+        reading.permit.free(candidates * CANDIDATE);
+        self.pieces.into_iter().try_for_each(|piece| reading.rest(piece.text))?;
+        Ok(reading)
+    }
+
+    fn candidates(&self) -> usize {
+        self.pieces.iter().map(|piece| piece.batch.candidates.len()).sum()
     }
 
     fn sum(&self, count: impl Fn(&Batch) -> u64) -> u64 {
         self.pieces.iter().map(|piece| count(&piece.batch)).sum()
     }
+
+    /// How many bytes [`Reading::tagged`] has to look at, about: reading an alert takes as long as copying some of them.
+    pub fn work_left(&self) -> usize {
+        const ALERT: usize = 4 << 10;
+        let changed = self.pieces.iter().filter(|piece| !piece.changes.is_empty());
+        let bytes = |piece: &Piece| {
+            let changes = piece.changes.iter().map(|(_, change)| change.len() + ALERT);
+            piece.text.len() + changes.sum::<usize>()
+        };
+        changed.map(bytes).sum()
+    }
+
+    /// What is to be passed on, once the module has seen the batch.
+    ///
+    /// # Errors
+    /// There is no room for it.
+    pub fn tagged(self, entry: Entry) -> Result<Tagged, Exhausted> {
+        let mut tagged = Tagged {
+            body: Pieces::default(),
+            is_changed: entry == Entry::Alerts || self.pieces.iter().any(|piece| !piece.changes.is_empty()),
+            is_empty: entry == Entry::Alerts && self.pieces.iter().all(|piece| piece.changes.is_empty()),
+            bytes: self.pieces.iter().map(|piece| piece.text.len() as u64).sum(),
+            records: self.sum(|batch| batch.records),
+            candidates: self.candidates() as u64,
+            not_json: self.sum(Batch::not_json),
+            too_long: self.sum(Batch::too_long),
+            found: Found::default(),
+            without_event: self.keys.without,
+            passed_after_trap: self.passed_after_trap,
+            permit: self.permit,
+        };
+        let Tagged { body, found, permit, .. } = &mut tagged;
+        let output_key = &self.rules.pack.settings.output_key;
+        for Piece { text, changes, .. } in &self.pieces {
+            changes.iter().for_each(|(place, change)| found.note(&text[place.clone()], change, output_key));
+        }
+        if entry == Entry::Alerts {
+            let is_array = self.pieces.first().is_some_and(|piece| piece.batch.is_array);
+            let alone = self.pieces.into_iter().flat_map(|Piece { changes, .. }| changes);
+            assembly::push_alone(body, alone.map(|(_, record)| record), is_array, permit)?;
+            permit.keep(body.len());
+            return Ok(tagged);
+        }
+        for Piece { text, batch, changes, .. } in self.pieces {
+            permit.free(batch.candidates.len() * CANDIDATE);
+            assembly::push_text(body, &text, changes, permit)?;
+        }
+        Ok(tagged)
+    }
 }
 
 /// What became of a batch.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Tagged {
-    /// What to pass on, piece by piece.
-    pub body: Vec<Bytes>,
+    /// What to pass on.
+    pub body: Pieces,
     /// Whether that is something else than what came.
     pub is_changed: bool,
     /// Whether nothing is left to pass on, since no record has an alert.
@@ -210,14 +363,51 @@ pub struct Tagged {
     pub not_json: u64,
     /// See [`Batch::too_long`].
     pub too_long: u64,
-    /// The rule and the reason of each alert; no reason for a rule that asks for no new terms.
-    pub alerts: Vec<(String, String)>,
-    /// Events in a group that has alerted already, by rule.
-    pub suppressed: u64,
+    /// The alerts.
+    pub found: Found,
     /// Records without the key of an event.
     pub without_event: u64,
     /// Records that passed without being looked at, because the module had trapped on them before.
     pub passed_after_trap: u64,
+    /// Stands for the body.
+    pub permit: MemoryPermit,
+}
+
+/// Why nothing of a batch is to be passed on.
+#[derive(Debug)]
+pub enum Failure {
+    /// The module failed on a record, which the message names, or does not start: the batch is to be sent again.
+    Module(Error),
+    /// There is no room for its answers.
+    Exhausted(Exhausted),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::Module(error)
+    }
+}
+
+impl From<Exhausted> for Failure {
+    fn from(exhausted: Exhausted) -> Failure {
+        Failure::Exhausted(exhausted)
+    }
+}
+
+/// Counts a batch that waits, until this is dropped: its sender may go away.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Waiting<'_> {
+    fn new(count: &AtomicUsize) -> Waiting<'_> {
+        count.fetch_add(1, Ordering::Relaxed);
+        Waiting(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What the module said, line by line, since it was asked last.
@@ -239,8 +429,9 @@ impl Detection {
     ) -> anyhow::Result<(Detection, Said)> {
         let built_in = pack::encode(&configuration::pack(None)?);
         let same_built_in = memchr::memmem::find(bytes, &built_in).is_some();
-        let (mut shared, rules) = start(&module, same_built_in, directory, asn, 0)?;
+        let Started { mut shared, rules, pack } = start(&module, same_built_in, directory, asn, 0)?;
         let said = take_said(&mut shared.instance);
+        let status = shared.instance.status().ok().flatten();
         let detection = Detection {
             module,
             same_built_in,
@@ -250,34 +441,65 @@ impl Detection {
             tag: tag.as_bytes().to_vec(),
             max_record,
             rules: RwLock::new(Arc::new(rules)),
-            instance: Mutex::new(shared),
+            instance: Arc::new(tokio::sync::Mutex::new(shared)),
+            waiting: AtomicUsize::new(0),
+            thread: Threads::start("module", 1)?,
+            packs: Mutex::new(Packs { loaded: pack, refused: None }),
+            status: Mutex::new(status),
             recognition: Mutex::default(),
             hasher: RandomState::new(),
         };
         Ok((detection, said))
     }
 
-    /// Starts the module anew with the pack and the history as they are now. If that does not work, the old one goes on.
+    /// Starts the module anew with the pack and the history as they are now. If that does not work, the old one goes on, and so it
+    /// does if the new one has its history in memory only and the rules are the same. The thread waits until the module is free.
     ///
     /// # Errors
     /// Why it does not start.
-    pub fn reload(&self) -> anyhow::Result<Said> {
-        let mut shared = self.lock();
+    pub fn restart(&self, has_other_rules: bool) -> anyhow::Result<(Restarted, Said)> {
+        let mut shared = self.instance.blocking_lock();
         let directory = self.directory.as_deref();
-        let (asn, next) = (self.asn.as_deref(), shared.start.wrapping_add(1));
-        let started = start(&self.module, self.same_built_in, directory, asn, next);
-        let (mut new, rules) = match started {
+        let was_durable = is_durable(self.note_status(&mut shared));
+        if !was_durable && !has_other_rules {
+            return Ok((Restarted::Kept, Said::new()));
+        }
+        let next = shared.start.wrapping_add(1);
+        let started = start(&self.module, self.same_built_in, directory, self.asn.as_deref(), next);
+        let Started { shared: mut new, rules, pack } = match started {
             Ok(started) => started,
             Err(error) => {
-                shared.refused = read_pack(directory).ok().flatten();
+                self.packs().refused = read_pack(directory).ok().flatten();
                 return Err(error);
             }
         };
         let mut said = take_said(&mut shared.instance);
         said.append(&mut take_said(&mut new.instance));
+        let keeps_history = was_durable && is_durable(new.instance.status().ok().flatten());
+        if !keeps_history && !has_other_rules {
+            return Ok((Restarted::Kept, said));
+        }
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+        *self.packs() = Packs { loaded: pack, refused: None };
         *shared = new;
-        Ok(said)
+        self.note_status(&mut shared);
+        Ok((if keeps_history { Restarted::Anew } else { Restarted::WithoutHistory }, said))
+    }
+
+    /// Reads the database of AS organisations anew, if there is one, for the rules and the history that there are. The thread waits
+    /// until the module is free.
+    ///
+    /// # Errors
+    /// It cannot be read; the old one goes on.
+    pub fn reread_database(&self) -> anyhow::Result<bool> {
+        let Some(file) = &self.asn else { return Ok(false) };
+        let rules = self.rules();
+        let lookup = open_lookup(file, &rules)?;
+        let mut shared = self.instance.blocking_lock();
+        if shared.start == rules.start {
+            shared.lookup = Some(lookup);
+        }
+        Ok(true)
     }
 
     /// Whether there is another pack than the one that runs and one that was refused.
@@ -286,85 +508,92 @@ impl Detection {
             Ok(pack) => pack,
             Err(error) => return PackState::Unreadable(error),
         };
-        let shared = self.lock();
+        let packs = self.packs();
         match pack {
-            None if shared.pack.is_some() => PackState::Gone,
-            None => PackState::Same,
-            pack if [&shared.pack, &shared.refused].contains(&&pack) => PackState::Same,
-            Some(_) => PackState::New,
+            None if packs.loaded.is_some() => PackState::Gone,
+            pack if pack == packs.loaded => PackState::Same,
+            pack if pack == packs.refused => PackState::Refused,
+            _ => PackState::New,
         }
     }
 
-    /// A batch of which nothing was read yet.
-    pub fn reading(&self) -> Reading {
-        Reading { rules: self.rules(), max_record: self.max_record, pieces: Vec::new(), keys: Cell::default() }
+    /// A batch of which nothing was read yet, and what stands for what it holds.
+    pub fn reading(&self, permit: MemoryPermit) -> Reading {
+        Reading {
+            rules: self.rules(),
+            max_record: self.max_record,
+            pieces: Vec::new(),
+            keys: Keys::default(),
+            passed_after_trap: 0,
+            permit,
+        }
     }
 
-    /// Tags the records of a batch that has come whole.
+    /// Gives the candidates of a batch that has come whole to the module.
     ///
     /// # Errors
-    /// The module failed on a record, which the message names, or does not start. Nothing of the batch is to be passed on: it is
-    /// to be sent again.
-    pub fn tag(&self, mut reading: Reading) -> Result<(Tagged, Said), Error> {
-        let mut tagged = Tagged::default();
-        let mut said = if reading.sum(|batch| batch.candidates.len() as u64) == 0 {
-            self.tell_the_time()?
+    /// Why nothing of it is to be passed on.
+    pub async fn examine(self: &Arc<Self>, mut reading: Reading) -> Result<(Reading, Said), Failure> {
+        let mut said = if reading.candidates() == 0 {
+            self.tell_the_time().await?
         } else {
-            let mut shared = self.lock();
+            let mut shared = self.lock().await;
             while reading.rules.start != shared.start {
                 // Other rules came in between.
                 drop(shared);
-                reading = reading.again(self.rules());
-                shared = self.lock();
+                let rules = self.rules();
+                reading = self.thread.run(move || reading.again(rules)).await?;
+                shared = self.lock().await;
             }
-            let called = self.call_each(&mut shared, &mut reading, &mut tagged);
+            let arrival = now();
+            // A sync takes as long as it takes, and so does a start.
+            let is_slow = reading.rules.pack.settings.sync == Sync::Data || !shared.instance.is_live();
+            let mut called = Ok(false);
+            if !is_slow {
+                called = self.call_each(&mut shared, &mut reading, arrival, Some(Instant::now() + AT_ONCE));
+            }
+            if matches!(called, Ok(false)) {
+                let detection = Arc::clone(self);
+                let work = move || {
+                    let called = detection.call_each(&mut shared, &mut reading, arrival, None);
+                    detection.note_status(&mut shared);
+                    (shared, reading, called)
+                };
+                (shared, reading, called) = self.thread.run(work).await;
+            }
             let said = take_said(&mut shared.instance);
             drop(shared);
+            if self.waiting.load(Ordering::Relaxed) > 0 {
+                // The next batch has the lock now. It would not begin before this thread has done all else with this one.
+                tokio::task::yield_now().await;
+            }
             called?;
             said
         };
-        said.extend(self.note_keys(reading.keys.get()));
-        tagged.without_event = reading.keys.get().without;
-        tagged.bytes = reading.pieces.iter().map(|piece| piece.text.len() as u64).sum();
-        tagged.records = reading.sum(|batch| batch.records);
-        tagged.candidates = reading.sum(|batch| batch.candidates.len() as u64);
-        tagged.not_json = reading.sum(Batch::not_json);
-        tagged.too_long = reading.sum(Batch::too_long);
-        for Piece { text, changes, .. } in &reading.pieces {
-            tagged.is_changed |= !changes.is_empty();
-            for (place, change) in changes {
-                let appended = alerts::appended(&text[place.clone()], change, &reading.rules.output_key);
-                let Some(appended) = appended else { continue };
-                let found = appended.alerts.iter().filter_map(|alert| Alert::read(alert));
-                tagged.alerts.extend(found.map(|alert| {
-                    let reason = alert.new_terms.and_then(|new_terms| new_terms.reason).unwrap_or_default();
-                    (alert.rule.id, reason)
-                }));
-                tagged.suppressed += appended.suppressed.len() as u64;
-            }
-        }
-        let pieces = reading.pieces.into_iter();
-        if self.entry == Entry::Alerts {
-            let is_array = pieces.as_slice().first().is_some_and(|piece| piece.batch.is_array);
-            let alone: Vec<Change> = pieces.flat_map(|piece| piece.changes).collect();
-            (tagged.is_empty, tagged.is_changed) = (alone.is_empty(), true);
-            tagged.body = vec![Bytes::from(body::of(&alone, is_array))];
-        } else {
-            let tagged_piece = |Piece { text, changes, .. }: Piece| match changes.is_empty() {
-                true => text,
-                false => Bytes::from(body::replaced(&text, &changes)),
-            };
-            tagged.body = pieces.map(tagged_piece).collect();
-        }
-        Ok((tagged, said))
+        said.extend(self.note_keys(reading.keys));
+        Ok((reading, said))
     }
 
-    /// How the filter is, in numbers, if the module says.
-    ///
-    /// # Errors
-    /// The module failed.
-    pub fn status(&self) -> Result<Option<Status>, Error> {
-        self.lock().instance.status()
+    /// Which events are passed on.
+    pub fn entry(&self) -> Entry {
+        self.entry
+    }
+
+    /// How the filter is, in numbers, if the module says; how it was when it was asked last, if it is at work. Nobody waits for it.
+    pub fn status(&self) -> Option<Status> {
+        if let Ok(mut shared) = self.instance.try_lock() {
+            return self.note_status(&mut shared);
+        }
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_status(&self, shared: &mut Shared) -> Option<Status> {
+        let status = shared.instance.status().unwrap_or_else(|error| {
+            tracing::error!(%error, "the module does not say how it is");
+            None
+        });
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
+        status
     }
 
     /// The rules of which the module says that nearly all their groups or tuples are used once.
@@ -401,34 +630,56 @@ impl Detection {
         Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Shared> {
-        // What a panic leaves behind is an instance between two records.
-        self.instance.lock().unwrap_or_else(PoisonError::into_inner)
+    async fn lock(&self) -> OwnedMutexGuard<Shared> {
+        let instance = Arc::clone(&self.instance);
+        let instance = match instance.try_lock_owned() {
+            Ok(shared) => return shared,
+            Err(_) => Arc::clone(&self.instance),
+        };
+        let _waiting = Waiting::new(&self.waiting);
+        instance.lock_owned().await
     }
 
-    /// Gives the candidates to the module, and takes down those that it changes.
-    fn call_each(&self, shared: &mut Shared, reading: &mut Reading, tagged: &mut Tagged) -> Result<(), Error> {
-        let (sec, nsec) = now();
-        let lookup = reading.rules.lookup.as_ref();
-        for Piece { text, batch, changes } in &mut reading.pieces {
-            for place in &batch.candidates {
+    fn packs(&self) -> MutexGuard<'_, Packs> {
+        self.packs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the candidates to the module that it was not given yet, and takes down those that it changes; `false`, if there are
+    /// some left when it is time.
+    fn call_each(
+        &self,
+        shared: &mut Shared,
+        reading: &mut Reading,
+        (sec, nsec): (u32, u32),
+        until: Option<Instant>,
+    ) -> Result<bool, Failure> {
+        let Reading { pieces, permit, passed_after_trap, .. } = reading;
+        for Piece { text, batch, called, changes } in pieces {
+            while let Some(place) = batch.candidates.get(*called) {
                 let record = &text[place.clone()];
+                if until.is_some_and(|until| record.len() > LONG_RECORD || Instant::now() >= until) {
+                    return Ok(false);
+                }
+                *called += 1;
                 if !shared.trapped.is_empty() && shared.trapped.contains(&self.hasher.hash_one(record)) {
                     // It is delivered again: to refuse it for ever would stop the pipeline.
-                    tagged.passed_after_trap += 1;
+                    *passed_after_trap += 1;
                     continue;
                 }
-                let enriched = lookup.and_then(|lookup| lookup.enrich(record));
+                let enriched = shared.lookup.as_ref().and_then(|lookup| lookup.enrich(record));
                 let given = enriched.as_ref().map_or(record, Enriched::text);
                 match shared.instance.call_lean(self.entry, &self.tag, sec, nsec, given) {
                     Ok(Answer::Untouched | Answer::Dropped) => {}
                     Ok(Answer::Changed(changed)) => {
-                        let changed = changed.to_vec();
+                        permit.take(changed.len() + CHANGE)?;
+                        // A byte may come behind it.
+                        let mut copied = Vec::with_capacity(changed.len() + 1);
+                        copied.extend_from_slice(changed);
                         changes.push((
                             place.clone(),
                             match &enriched {
-                                Some(enriched) => enriched.restored(changed),
-                                None => changed,
+                                Some(enriched) => enriched.restored(copied),
+                                None => copied,
                             },
                         ));
                     }
@@ -439,35 +690,51 @@ impl Detection {
                             }
                             shared.trapped.push_back(self.hasher.hash_one(record));
                         }
-                        return Err(error);
+                        return Err(error.into());
                     }
                 }
             }
         }
         shared.last_call = Some(Instant::now());
-        Ok(())
+        Ok(true)
     }
 
     /// Gives the module the time, if it has had none for long and is not at work; nobody waits for it.
-    fn tell_the_time(&self) -> Result<Said, Error> {
-        let mut shared = match self.instance.try_lock() {
-            Ok(shared) => shared,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return Ok(Said::new()),
-        };
+    async fn tell_the_time(self: &Arc<Self>) -> Result<Said, Error> {
+        let Ok(mut shared) = Arc::clone(&self.instance).try_lock_owned() else { return Ok(Said::new()) };
         if shared.last_call.is_none_or(|last| last.elapsed() >= TICK) {
-            let (sec, nsec) = now();
-            shared.instance.call_lean(Entry::Firstseen, &self.tag, sec, nsec, b"{}")?;
-            shared.last_call = Some(Instant::now());
+            let detection = Arc::clone(self);
+            let tell = move || {
+                let (sec, nsec) = now();
+                let told = shared.instance.call_lean(Entry::Firstseen, &detection.tag, sec, nsec, b"{}").map(|_| ());
+                shared.last_call = Some(Instant::now());
+                (shared, told)
+            };
+            let told;
+            (shared, told) = self.thread.run(tell).await;
+            told?;
         }
         Ok(take_said(&mut shared.instance))
     }
+}
+
+/// Whether a restart keeps what the module has seen.
+fn is_durable(status: Option<Status>) -> bool {
+    status.is_some_and(|status| status.durable == 1)
 }
 
 /// The time as the module takes it: seconds since 1970 in an unsigned 32-bit number, enough until 2106, and nanoseconds.
 fn now() -> (u32, u32) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     (u32::try_from(now.as_secs()).unwrap_or(u32::MAX), now.subsec_nanos())
+}
+
+/// A module that has started.
+struct Started {
+    shared: Shared,
+    rules: Rules,
+    /// The configuration's pack.
+    pack: Option<Vec<u8>>,
 }
 
 /// Starts the module, with the rules that it runs.
@@ -477,7 +744,7 @@ fn start(
     directory: Option<&Path>,
     asn: Option<&Path>,
     start: u64,
-) -> anyhow::Result<(Shared, Rules)> {
+) -> anyhow::Result<Started> {
     /// A pack that changes while it is read is read anew.
     const TRIES: usize = 5;
     let mut last = read_pack(directory)?;
@@ -487,16 +754,19 @@ fn start(
         if after == last {
             let pack = configuration::pack(directory)?;
             let prefilter = (last.is_some() || same_built_in).then(|| Prefilter::new(&pack));
-            let known = prefilter.as_ref().map(|_| &pack);
-            let lookup = asn.map(|file| AsLookup::open(file, &pack.settings, known)).transpose()?;
-            let rules = Rules { prefilter, lookup, output_key: pack.settings.output_key.clone(), pack, start };
-            let shared =
-                Shared { instance, start, last_call: None, trapped: VecDeque::new(), pack: last, refused: None };
-            return Ok((shared, rules));
+            let rules = Rules { prefilter, pack, start };
+            let lookup = asn.map(|file| open_lookup(file, &rules)).transpose()?;
+            let shared = Shared { instance, start, last_call: None, lookup, trapped: VecDeque::new() };
+            return Ok(Started { shared, rules, pack: last });
         }
         last = after;
     }
     anyhow::bail!("{} changes all the time: let whatever writes it come to an end", configuration::PACK)
+}
+
+fn open_lookup(file: &Path, rules: &Rules) -> anyhow::Result<AsLookup> {
+    let known = rules.prefilter.as_ref().map(|_| &rules.pack);
+    AsLookup::open(file, &rules.pack.settings, known)
 }
 
 /// The bytes of a directory's pack, if it has one.

@@ -1,7 +1,11 @@
-//! How many bytes of bodies may be held at once, by all requests together.
+//! How many bytes all requests together may hold: bodies as they came, unpacked, with their alerts, and packed again.
 //!
-//! In: bytes as they come. Out: whether there is room; a request that finds none is refused at once, and sent again by its
-//! sender, so no two requests can wait for each other's room. Not here: a body's own bounds.
+//! In: a request's bytes, before they are held. Out: whether there is room. A request that finds none is refused at once, and its
+//! sender sends it again, so no two requests wait for each other. A permit lives as long as the bytes that it stands for: it goes
+//! with an answer until that is sent or given up ([`pieces`]). Not here: a body's own bounds, what the module itself holds, and
+//! what connections read ahead.
+//!
+//! [`pieces`]: super::pieces
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,16 +17,34 @@ pub struct Memory {
     most: usize,
 }
 
-/// What one request holds; given back when this is dropped.
+/// What one request holds; freed when this is dropped.
 #[derive(Debug)]
-pub struct Share {
+pub struct MemoryPermit {
     memory: Arc<Memory>,
     bytes: usize,
 }
 
-/// There is no room for more.
+/// Why there is no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Full;
+pub enum Exhausted {
+    /// Other requests hold what this one needs.
+    Now,
+    /// This request alone needs more than there is.
+    Ever,
+}
+
+impl std::fmt::Display for Exhausted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Exhausted::Now => "too many bytes are under way: try again",
+            Exhausted::Ever => {
+                "the batch and its answer need more than all of --max-memory: send smaller batches, or raise --max-memory"
+            }
+        })
+    }
+}
+
+impl std::error::Error for Exhausted {}
 
 impl Memory {
     /// Room for so many bytes.
@@ -35,29 +57,47 @@ impl Memory {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// A share of nothing so far.
-    pub fn share(self: &Arc<Self>) -> Share {
-        Share { memory: Arc::clone(self), bytes: 0 }
+    /// A permit for nothing so far.
+    pub fn permit(self: &Arc<Self>) -> MemoryPermit {
+        MemoryPermit { memory: Arc::clone(self), bytes: 0 }
     }
 }
 
-impl Share {
+impl MemoryPermit {
+    /// How many bytes it stands for.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Takes room for more bytes.
     ///
     /// # Errors
-    /// [`Full`]; nothing is taken then.
-    pub fn take(&mut self, bytes: usize) -> Result<(), Full> {
+    /// [`Exhausted`]; nothing is taken then.
+    pub fn take(&mut self, bytes: usize) -> Result<(), Exhausted> {
         let Memory { held, most } = &*self.memory;
+        let own = self.bytes.checked_add(bytes).filter(|own| own <= most).ok_or(Exhausted::Ever)?;
         let enough = |held: usize| held.checked_add(bytes).filter(|held| held <= most);
-        held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enough).map_err(|_| Full)?;
-        self.bytes += bytes;
+        held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enough).map_err(|_| Exhausted::Now)?;
+        self.bytes = own;
         Ok(())
+    }
+
+    /// Frees all but so many bytes.
+    pub fn keep(&mut self, bytes: usize) {
+        self.free(self.bytes.saturating_sub(bytes));
+    }
+
+    /// Frees bytes.
+    pub fn free(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.bytes);
+        self.memory.held.fetch_sub(bytes, Ordering::Relaxed);
+        self.bytes -= bytes;
     }
 }
 
-impl Drop for Share {
+impl Drop for MemoryPermit {
     fn drop(&mut self) {
-        self.memory.held.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.keep(0);
     }
 }
 
@@ -66,15 +106,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn room_is_taken_refused_and_given_back() {
+    fn room_is_taken_refused_and_freed() {
         let memory = Memory::new(100);
-        let (mut first, mut second) = (memory.share(), memory.share());
-        assert_eq!((first.take(60), second.take(50), second.take(40)), (Ok(()), Err(Full), Ok(())));
-        assert_eq!(first.take(usize::MAX), Err(Full));
-        assert_eq!(memory.held(), 100);
+        let (mut first, mut second) = (memory.permit(), memory.permit());
+        assert_eq!((first.take(60), second.take(50), second.take(40)), (Ok(()), Err(Exhausted::Now), Ok(())));
+        // What does not fit alone is told from what does not fit now.
+        assert_eq!((first.take(41), first.take(usize::MAX)), (Err(Exhausted::Ever), Err(Exhausted::Ever)));
+        assert_eq!((memory.held(), first.take(40)), (100, Err(Exhausted::Now)));
+        second.keep(10);
+        second.keep(20);
+        assert_eq!((memory.held(), second.bytes()), (70, 10));
         drop(first);
-        assert_eq!((memory.held(), second.take(60)), (40, Ok(())));
-        drop(second);
-        assert_eq!(memory.held(), 0);
+        assert_eq!((memory.held(), second.take(90)), (10, Ok(())));
+        second.free(usize::MAX);
+        assert_eq!((memory.held(), second.bytes()), (0, 0));
     }
 }

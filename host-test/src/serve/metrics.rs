@@ -147,8 +147,16 @@ impl Metrics {
         let without = "Records without the key of a CloudTrail event";
         registry.register("records_without_event", without, self.without_event.clone());
         registry.register("too_long", "Records too long to be looked at that passed untouched", self.too_long.clone());
-        registry.register("alerts", "Alerts by rule and by why the terms are new", self.alerts.clone());
-        registry.register("suppressed", "Events whose group has alerted already", self.suppressed.clone());
+        registry.register(
+            "alerts",
+            "Alerts of delivered batches by rule and by why the terms are new",
+            self.alerts.clone(),
+        );
+        registry.register(
+            "suppressed",
+            "Events of delivered batches whose group has alerted already",
+            self.suppressed.clone(),
+        );
         registry.register("requests", "Requests by the status of their answer", self.requests.clone());
         registry.register("requests_in_flight", "Requests under way", self.in_flight.clone());
         registry.register_with_unit("held", "Bodies held in memory", Unit::Bytes, self.held.clone());

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use axum::body::Bytes;
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use axum::http::header::{AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -34,9 +34,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an unused connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Headers that belong to one connection, or to the sidecar itself.
-const NOT_PASSED: [&str; 12] = [
+/// Headers that belong to one connection, or to the sidecar itself; so do those that `Connection` names.
+const NOT_PASSED: [&str; 13] = [
     "connection",
+    "http2-settings",
     "keep-alive",
     "proxy-authenticate",
     "proxy-authorization",
@@ -151,7 +152,7 @@ impl Receiver {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
         for (name, value) in headers {
-            if passes(name) {
+            if passes(name) && !is_of_connection(name, headers) {
                 request.headers_mut().append(name, value.clone());
             }
         }
@@ -202,6 +203,16 @@ async fn beginning(mut body: Incoming) -> Bytes {
 
 fn passes(name: &HeaderName) -> bool {
     *name != AUTHORIZATION && !NOT_PASSED.contains(&name.as_str())
+}
+
+/// Whether the sender's `Connection` says that the header is for the sidecar alone. What describes the body is passed on
+/// whatever it says.
+fn is_of_connection(name: &HeaderName, headers: &HeaderMap) -> bool {
+    if [CONTENT_TYPE, CONTENT_ENCODING].contains(name) {
+        return false;
+    }
+    let listed = headers.get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    listed.map(<[u8]>::trim_ascii).any(|listed| listed.eq_ignore_ascii_case(name.as_str().as_bytes()))
 }
 
 fn failed(error: &hyper_util::client::legacy::Error) -> Error {
