@@ -5,6 +5,7 @@
 //! (properties against the oracle).
 
 use std::path::Path;
+use std::process::Command;
 
 use firstseen::guest::{Answer, Entry, Instance};
 use serde_json::Value;
@@ -20,12 +21,16 @@ fn start(directory: &Path) -> Instance {
     module().instantiate_captured(Some(directory)).expect("the module starts")
 }
 
+fn call(user: &str, at: u32) -> String {
+    let time = firstseen::state_export::rfc3339(at);
+    format!(
+        r#"{{"eventSource":"sts.amazonaws.com","eventName":"GetCallerIdentity","eventTime":"{time}","eventID":"{user}-{at}","userIdentity":{{"type":"IAMUser","arn":"arn:aws:iam::111122223333:user/{user}"}}}}"#
+    )
+}
+
 /// What is appended to a call at `at` that arrives when the host's clock says `clock`.
 fn appended(instance: &mut Instance, user: &str, at: u32, clock: u32) -> Value {
-    let time = firstseen::state_export::rfc3339(at);
-    let record = format!(
-        r#"{{"eventSource":"sts.amazonaws.com","eventName":"GetCallerIdentity","eventTime":"{time}","eventID":"{user}-{at}","userIdentity":{{"type":"IAMUser","arn":"arn:aws:iam::111122223333:user/{user}"}}}}"#
-    );
+    let record = call(user, at);
     match instance.call(Entry::Firstseen, b"tag", clock, 0, record.as_bytes()).expect("an answer") {
         Answer::Untouched => Value::Null,
         Answer::Changed(out) => annotation(record.as_bytes(), &out).expect("an appended key").expect("an alert").1,
@@ -151,4 +156,22 @@ fn a_clock_that_was_ahead_leaves_the_window_as_it_was() {
     let value = appended(&mut instance, "eve", BEGIN + 12 * DAY, BEGIN + 12 * DAY);
     assert_eq!((reason(&value), &value["history"]["state"]), ("never_seen", &Value::from("complete")));
     assert_eq!(value["history"]["since"], "2026-11-01T00:00:00Z");
+}
+
+#[test]
+fn a_clock_that_was_ahead_when_the_filter_started_leaves_a_baseline_as_it_was() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let past = directory.path().join("past.ndjson");
+    let days: Vec<String> = (0..=12).map(|day| call("bob", BEGIN - day * DAY)).collect();
+    std::fs::write(&past, days.join("\n")).expect("a file");
+    let dir = directory.path();
+    let taught =
+        Command::new(env!("CARGO_BIN_EXE_firstseen")).arg("baseline").arg("--dir").arg(dir).arg(&past).output();
+    assert!(taught.expect("the program runs").status.success());
+    let mut instance = start(dir);
+    // The first record comes by a clock that is a year ahead, the next by one that is right.
+    assert_eq!(reason(&appended(&mut instance, "bob", BEGIN + 60, BEGIN + 60 + YEAR)), "none");
+    let value = appended(&mut instance, "eve", BEGIN + 120, BEGIN + 120);
+    assert_eq!((reason(&value), &value["history"]["state"]), ("never_seen", &Value::from("complete")));
+    assert_eq!(value["history"]["since"], "2026-10-20T00:00:00Z");
 }

@@ -31,7 +31,7 @@ pub(crate) fn as_lookup(
     is_built_in: bool,
 ) -> anyhow::Result<Option<AsLookup>> {
     let Some(file) = file else { return Ok(None) };
-    let pack = configuration::pack(directory)?;
+    let pack = configuration::starting_pack(directory)?;
     // Another module may have other built-in rules.
     let is_known = is_built_in || directory.is_some_and(|directory| directory.join(configuration::PACK).exists());
     AsLookup::open(file, &pack.settings, is_known.then_some(&pack)).map(Some)

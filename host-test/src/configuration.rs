@@ -14,11 +14,15 @@ use anyhow::{Context, bail};
 use firstseen_engine::rule::compile::Compiled;
 use firstseen_engine::rule::diagnostic::Diagnostic;
 use firstseen_engine::rule::{Pack, Settings, builtin, compile, pack};
+use firstseen_engine::storage::STATE_FILE;
 
 use crate::ownership;
 
 /// The file name of the pack.
 pub const PACK: &str = "firstseen.pack";
+
+/// The pack that started last, which the module keeps.
+const LAST_PACK: &str = "firstseen.pack.last";
 
 /// The file name of the settings.
 pub const SETTINGS: &str = "firstseen.toml";
@@ -472,6 +476,22 @@ pub fn pack(directory: Option<&Path>) -> anyhow::Result<Pack> {
         let lines: Vec<String> = refusals.iter().map(ToString::to_string).collect();
         anyhow::anyhow!("the built-in rules do not compile: {}", lines.join("; "))
     })
+}
+
+/// The same when the module starts: where there is a history, the pack that ran last runs in place of one that cannot be used.
+///
+/// # Errors
+/// Those of [`pack()`], if there is no such pack or no history.
+pub fn starting_pack(directory: Option<&Path>) -> anyhow::Result<Pack> {
+    let found = pack(directory);
+    if let (Err(_), Some(directory)) = (&found, directory)
+        && directory.join(STATE_FILE).exists()
+        && let Ok(bytes) = read_file(&directory.join(LAST_PACK), MAX_PACK)
+        && let Ok(last) = pack::decode(&bytes)
+    {
+        return Ok(last);
+    }
+    found
 }
 
 /// The settings that the module runs by in this directory: those of its pack, or the defaults.

@@ -163,6 +163,34 @@ fn a_pack_that_cannot_be_read_is_said_once_and_counted_and_the_old_rules_go_on()
 }
 
 #[test]
+fn a_pack_that_was_damaged_meanwhile_stops_no_start_where_there_is_a_history() {
+    let (directory, receiver) = (directory_with_pack(), Receiver::start());
+    std::fs::write(directory.path().join("rules/own.toml"), OWN_RULE).expect("it is written");
+    compile(directory.path());
+    let sidecar = Sidecar::forwarding(Some(directory.path()), &receiver, &[]);
+    assert_eq!(sidecar.post(&[], event("a", "ann").as_bytes()).status, 200);
+    drop(sidecar);
+    let pack = directory.path().join("firstseen.pack");
+    let whole = std::fs::read(&pack).expect("it is there");
+    std::fs::write(&pack, &whole[..whole.len() / 2]).expect("it is cut");
+    let sidecar = Sidecar::forwarding(Some(directory.path()), &receiver, &[]);
+    sidecar.wait_for("the rules of firstseen.pack.last run");
+    receiver.taken();
+    let body = [named_event("b", "ann", "StopLogging"), event("c", "ann")].join("\n");
+    assert_eq!(sidecar.post(&[], body.as_bytes()).status, 200);
+    let body = receiver.taken().remove(0).body;
+    assert!(alert_count(&body) == 1 && str::from_utf8(&body).expect("text").contains("Any change of a trail"));
+    // What is compiled anew is loaded.
+    compile(directory.path());
+    sidecar.wait_for("loaded anew");
+    drop(sidecar);
+    std::fs::remove_file(directory.path().join("firstseen.state")).expect("it is there");
+    std::fs::write(&pack, &whole[..whole.len() / 2]).expect("it is cut");
+    let refused = Sidecar::try_start(Some(directory.path()), &["--forward", &receiver.url()]);
+    assert!(refused.is_err(), "nothing is lost where there is no history");
+}
+
+#[test]
 fn a_batch_that_came_half_before_other_rules_is_read_by_them() {
     let (directory, receiver) = (directory_with_pack(), Receiver::start());
     let sidecar = Sidecar::forwarding(Some(directory.path()), &receiver, &[]);

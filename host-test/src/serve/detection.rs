@@ -752,7 +752,9 @@ fn start(
         let instance = module.instantiate_captured(directory)?;
         let after = read_pack(directory)?;
         if after == last {
-            let pack = configuration::pack(directory)?;
+            // A filter that runs has better rules than those of a pack that cannot be used.
+            let pack =
+                if start == 0 { configuration::starting_pack(directory) } else { configuration::pack(directory) }?;
             let prefilter = (last.is_some() || same_built_in).then(|| Prefilter::new(&pack));
             let rules = Rules { prefilter, pack, start };
             let lookup = asn.map(|file| open_lookup(file, &rules)).transpose()?;
