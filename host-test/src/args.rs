@@ -33,7 +33,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Rules(Rules),
     /// The sidecar: batches of events in over HTTP, and on to a receiver whose answer is the sender's answer
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Speed and memory of the module, in one table
     Bench(Bench),
     /// A made-up week of CloudTrail events with an attack in it, as NDJSON

@@ -80,6 +80,67 @@ fn answers_that_nobody_reads_are_within_the_bound_and_do_not_stay() {
     }
 }
 
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("a length").to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// A request of HTTP/2 on a stream of its own.
+fn post_http_2(stream: u32, body: &[u8]) -> Vec<u8> {
+    let length = body.len().to_string();
+    // POST, http, and / from the table; the authority x and the length as literals.
+    let mut head = vec![0x83, 0x86, 0x84, 0x01, 0x01, b'x', 0x0f, 0x0d, u8::try_from(length.len()).expect("a length")];
+    head.extend_from_slice(length.as_bytes());
+    let mut out = frame(1, 4, stream, &head);
+    let mut parts = body.chunks(16 << 10).peekable();
+    while let Some(part) = parts.next() {
+        out.extend(frame(0, u8::from(parts.peek().is_none()), stream, part));
+    }
+    out
+}
+
+#[test]
+fn answers_over_http_2_that_nobody_reads_are_within_the_bound_too() {
+    let sidecar = Sidecar::start(None, &["--respond", "--max-memory", "64", "--body-timeout", "4"]);
+    // Windows as large as there are, so that only the connection itself is full.
+    let settings =
+        [PREFACE.strip_suffix(b"\0\0\0\x04\0\0\0\0\0").expect("settings"), &frame(4, 0, 0, b"\0\x04\x7f\xff\xff\xff")];
+    let settings = [settings.concat(), frame(8, 0, 0, &(0x7fff_ffff - 0xffff_u32).to_be_bytes())].concat();
+    let body = amplified(300);
+    let mut deaf: Vec<Sender> = (0..10)
+        .map(|_| {
+            let mut sender = Sender::connect(sidecar.address);
+            sender.raw().write_all(&settings).expect("it is sent");
+            // The sidecar's own windows count from the answer to its settings on.
+            std::thread::sleep(Duration::from_millis(50));
+            sender.raw().write_all(&frame(4, 1, 0, b"")).expect("it is sent");
+            for stream in (1..20).step_by(2) {
+                sender.raw().write_all(&post_http_2(stream, body.as_bytes())).expect("it is sent");
+                is_within(&sidecar);
+            }
+            sender
+        })
+        .collect();
+    let answered = || {
+        let text = String::from_utf8(sidecar.get("/metrics").body).expect("text");
+        ["200", "503"].map(|status| text.contains(&format!("firstseen_requests_total{{status=\"{status}\"}}")))
+    };
+    let begun = Instant::now();
+    while answered() != [true, true] {
+        assert!(begun.elapsed() < PATIENCE, "some are answered, and some find no room");
+        is_within(&sidecar);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(sidecar.metric("firstseen_held_bytes") > 10e6, "they wait to be read");
+    let begun = Instant::now();
+    while sidecar.metric("firstseen_held_bytes") > 0.0 {
+        assert!(begun.elapsed() < Duration::from_secs(20), "they are held for ever");
+        is_within(&sidecar);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(deaf.iter_mut().any(|sender| sender.is_closed_within(Duration::from_secs(2))));
+}
+
 #[test]
 fn a_request_is_under_way_until_its_answer_is_read() {
     let sidecar = Sidecar::start(None, &["--respond", "--max-requests", "2"]);
@@ -126,11 +187,13 @@ fn connections_without_a_request_keep_nobody_out_and_are_closed() {
     let mut idle: Vec<Sender> = (0..MAX_CONNECTIONS + 100)
         .map(|number| {
             let mut sender = Sender::connect(sidecar.address);
-            let said: &[u8] = match number % 4 {
+            let said: &[u8] = match number % 5 {
                 0 => PREFACE,
                 1 => b"",
                 2 => b"PRI * HTTP/2.0\r\n",
-                _ => b"POST / HTTP/1.1\r\nX-",
+                3 => b"POST / HTTP/1.1\r\nX-",
+                // Its request may not send, and does not come to an end.
+                _ => b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{",
             };
             // One that was closed for another already is fine.
             let _ = sender.raw().write_all(said);

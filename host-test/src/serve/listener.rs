@@ -38,7 +38,7 @@ const IDLE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_secs(1);
 
 /// How much is read ahead of one connection at most, in bytes: its headers, and a part of its body.
-pub const READ_AHEAD: usize = 256 << 10;
+pub const READ_AHEAD: usize = 128 << 10;
 
 /// How many requests one HTTP/2 connection may have at once.
 const MAX_STREAMS: u32 = 64;
@@ -162,7 +162,8 @@ struct Connections {
 }
 
 impl Connections {
-    /// Waits until there may be another one, for which one without a request is closed if need be.
+    /// Waits until there may be another one, for which one without a request is closed if need be, or one whose request may not
+    /// send.
     async fn room(&self) {
         loop {
             {
@@ -170,11 +171,12 @@ impl Connections {
                 if open.len() < MAX_CONNECTIONS {
                     return;
                 }
-                let quiet = |connection: &Connection| {
+                let in_order = |connection: &Connection| {
                     let state = connection.state();
-                    state.exchanges.is_empty().then_some((state.is_known, state.quiet))
+                    (!state.is_known || state.exchanges.is_empty()).then_some((state.is_known, state.quiet))
                 };
-                let longest = open.iter().filter_map(|(number, connection)| Some((quiet(connection)?, *number))).min();
+                let longest =
+                    open.iter().filter_map(|(number, connection)| Some((in_order(connection)?, *number))).min();
                 if let Some(connection) = longest.and_then(|(_, number)| open.remove(&number)) {
                     connection.close.notify_one();
                     return;
