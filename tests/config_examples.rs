@@ -27,6 +27,9 @@ mod fluent_bit_pipelines;
 /// Many records, a restart and a kill in a real Fluent Bit: none is lost, and no alert.
 mod fluent_bit_lossless;
 
+/// An endpoint that is away while a real Fluent Bit is killed: every alert arrives.
+mod fluent_bit_outage;
+
 /// What the Vector examples say, and what their programs do.
 mod vector;
 
