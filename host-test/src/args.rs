@@ -203,6 +203,9 @@ pub(crate) struct Check {
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckFilters {
+    /// Also checks that this user can read and write what it must: the one that runs Fluent Bit
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: Option<String>,
     /// Configurations, each of one Fluent Bit: in YAML if the name ends in .yaml or .yml, else in the classic format. Relative
     /// paths in them are those of Fluent Bit's working directory: run this in the same
     #[arg(value_name = "FLUENT_BIT_CONFIG", required = true)]
@@ -326,6 +329,13 @@ pub(crate) struct Sample {
     /// The same seed makes the same events
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub(crate) seed: u64,
+    /// Adds the AS organisation to each event, for a pipeline without a GeoIP step. CloudTrail itself does not write it
+    #[arg(long)]
+    pub(crate) enriched: bool,
+    /// Also writes a database in MaxMind's format (GeoLite2-ASN) that knows the addresses of the events, for the GeoIP step of a
+    /// pipeline. They are documentation addresses, which no real database knows
+    #[arg(long, value_name = "FILE")]
+    pub(crate) asn_database: Option<PathBuf>,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

@@ -1,7 +1,7 @@
 //! The examples with alerts apart, in a real Fluent Bit whose receiver is away while it is killed twice: every alert arrives.
 //!
 //! In: events written to a file at a steady pace, of new and known identities and of calls that no rule asks for; no receiver for
-//! some seconds, and `kill -9` after a third and after two thirds of them. Out: when the receiver is back, the alerts of each new
+//! some seconds, and `kill -9` after a quarter and after half of them. Out: when the receiver is back, the alerts of each new
 //! identity, and none of another event. An event may arrive twice. Without a Fluent Bit, or with one that lacks a plugin, the
 //! tests say so and pass. Bounds: [`SECONDS`], so that the tests stay short, or as many as `FIRSTSEEN_OUTAGE_SECONDS` says. Not here: what
 //! alerts say; a loss of power.
@@ -20,7 +20,7 @@ use super::fluent_bit_pipelines::{Pipeline, receiver};
 use super::{alerting_rules, event};
 
 /// How long the receiver is away, unless the environment says otherwise.
-const SECONDS: u64 = 6;
+const SECONDS: u64 = 8;
 
 /// Events a second.
 const PACE: usize = 340;
@@ -79,7 +79,7 @@ fn outage(example: &str) {
     let writer = thread::spawn(move || write_slowly(&file, count));
     for _ in 0..2 {
         pipeline.start();
-        thread::sleep(Duration::from_secs(seconds) / 3);
+        thread::sleep(Duration::from_secs(seconds) / 4);
         pipeline.kill();
     }
     pipeline.start();
