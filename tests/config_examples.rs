@@ -30,6 +30,12 @@ mod fluent_bit_lossless;
 /// An endpoint that is away while a real Fluent Bit is killed: every alert arrives.
 mod fluent_bit_outage;
 
+/// The printed branch in a real Fluent Bit.
+mod fluent_bit_printed;
+
+/// The way to a first alert, as `README.md` says it.
+mod fluent_bit_walk_through;
+
 /// What the Vector examples say, and what their programs do.
 mod vector;
 

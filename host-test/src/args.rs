@@ -182,6 +182,18 @@ pub(crate) struct Compile {
     /// Writes no pack, but prints what tells the events that its rules can match from all others
     #[arg(long, value_name = "LANGUAGE")]
     pub(crate) print: Option<Language>,
+    /// In which of Fluent Bit's formats; classic unless given
+    #[arg(long, value_name = "FORMAT", requires = "print")]
+    pub(crate) format: Option<Format>,
+}
+
+/// A format of Fluent Bit's configurations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// A filter
+    Classic,
+    /// A processor of an input
+    Yaml,
 }
 
 /// Which program is told.
@@ -189,7 +201,7 @@ pub(crate) struct Compile {
 pub(crate) enum Language {
     /// Vector: a condition
     Vrl,
-    /// Fluent Bit: a rewrite_tag filter, in the classic format
+    /// Fluent Bit: a rewrite_tag, as a filter or a processor
     FluentBit,
 }
 

@@ -7,6 +7,8 @@
 
 /// What another user may read and write.
 mod access;
+/// Filters that keep events from firstseen.
+mod candidates;
 /// Databases of `geoip2` filters.
 mod database;
 /// What is lost between the history and an output.
@@ -180,6 +182,7 @@ impl Check {
         if let Some(pack) = pack {
             self.check_lookup(configuration, at, &pack);
             self.check_records(configuration, at, &pack);
+            self.check_candidates(configuration, at, &pack);
         }
     }
 }
