@@ -2,7 +2,7 @@
 //! rules in Lua, and grep. firstseen is measured on every record, on branches of candidates, and as a conditional processor.
 //!
 //! In: the Fluent Bit that `FLUENT_BIT` names, or `fluent-bit` on the PATH; the built modules; records made here, of 1.5 KB.
-//! Out: one table of user CPU time, of the whole process, from `tail` to `null`; then the cost of one candidate and of one
+//! Out: tables of user CPU time, of the whole process, from `tail` to `null`, without candidates and with some; then the cost of one candidate and of one
 //! filter section. Without a Fluent Bit it says so and ends well. Each filter first proves, through an output that is read
 //! back, that every record goes through it and that it finds what is there; one that does not ends the measurement.
 //! Bounds: a run takes at most [`DEADLINE`]; the filters take turns, `BENCH_ROUNDS` times (5), and medians count.
@@ -77,8 +77,10 @@ fn main() -> anyhow::Result<()> {
         Err(_) => 5,
     };
     let bench = Bench::new(program)?;
-    bench.mixed(rounds)?;
-    println!();
+    for candidates in [0, MIXED / MIXED_STEP] {
+        bench.mixed(candidates, rounds)?;
+        println!();
+    }
     bench.candidates()?;
     bench.sections(rounds)?;
     println!("{}", bench.version()?);
@@ -287,16 +289,17 @@ impl Bench {
         })
     }
 
-    /// The table: everyday traffic through each filter.
-    fn mixed(&self, rounds: usize) -> anyhow::Result<()> {
+    /// Everyday traffic through each filter, with this many candidates.
+    fn mixed(&self, candidates: usize, rounds: usize) -> anyhow::Result<()> {
         let (mut uninteresting, mut known) = (Records::new(Kind::Uninteresting), Records::new(Kind::Known));
         let input = self.input("mixed", MIXED, |out, number| {
-            let is_candidate = number % MIXED_STEP == 0;
+            let is_candidate = number * candidates % MIXED < candidates;
             out.write_all(if is_candidate { known.next() } else { uninteresting.next() })
         })?;
-        let input = Input { candidates: MIXED / MIXED_STEP, alerting: 1, ..input };
+        let input = Input { candidates, alerting: candidates.min(1), ..input };
         let mut filters = vec![&self.none, &self.pass_through, &self.firstseen];
         filters.extend(&self.others);
+        println!("{candidates} of {MIXED} records are candidates:");
         let costs: Vec<f64> =
             self.medians(&input, &filters, rounds)?.iter().map(|time| micros(*time) / MIXED as f64).collect();
         let added = |name: &str| {
@@ -410,6 +413,7 @@ impl Bench {
         let expected = match filter.does {
             Does::Nothing => (input.records, 0),
             Does::DetectMost if records < input.records => {
+                // How many depends on the moment.
                 println!(
                     "{}: {} of {} records were lost at the end",
                     filter.name,

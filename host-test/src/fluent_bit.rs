@@ -47,7 +47,7 @@ pub struct Configuration {
     pub has_all_parsers: bool,
     /// Whether records may come from elsewhere than the inputs and filters, as from stream tasks.
     pub has_other_sources: bool,
-    /// Variables that a step names and nothing sets: Fluent Bit puts nothing in their place.
+    /// Variables that a filter or processor names and nothing sets: Fluent Bit puts nothing in their place.
     pub unset: Vec<(Place, String)>,
 }
 
@@ -150,6 +150,11 @@ impl Section {
     /// The value of this key; the last one, if it stands several times.
     pub fn value(&self, key: &str) -> Option<&str> {
         self.property(key).map(|property| property.value.as_str())
+    }
+
+    /// Whether this key has a value that nobody can tell, for a variable in it is not set here.
+    pub fn is_unknown(&self, key: &str) -> bool {
+        self.value(key).is_some_and(|value| value.contains("${"))
     }
 
     /// Where this key stands, or the section if it does not.
@@ -308,7 +313,9 @@ impl Reader {
         };
         let mut steps = Vec::new();
         for RawSection { place, kind, properties } in sections {
-            let section = Section::new(place, properties, &variable, &mut configuration.unset);
+            let is_step = matches!(kind, Kind::Step(_));
+            let unset = is_step.then_some(&mut configuration.unset);
+            let section = Section::new(place, properties, &variable, unset);
             match kind {
                 Kind::Service => configuration.service.properties.extend(section.properties),
                 Kind::Input => {
@@ -340,14 +347,23 @@ impl Reader {
 }
 
 impl Section {
+    /// A variable that is not set leaves nothing, and is noted in `unset`. Without that the value stays as it is: it may be a secret
+    /// that only Fluent Bit has, and nobody can tell what it is.
     fn new(
         place: Place,
         mut properties: Vec<Property>,
         variable: &impl Fn(&str) -> Option<String>,
-        unset: &mut Vec<(Place, String)>,
+        mut unset: Option<&mut Vec<(Place, String)>>,
     ) -> Section {
         for Property { value, place, .. } in &mut properties {
-            *value = with_variables_in(value, variable, &mut |name| unset.push((place.clone(), name.to_owned())));
+            let mut names = Vec::new();
+            let with_variables = with_variables_in(value, variable, &mut |name| names.push(name.to_owned()));
+            match &mut unset {
+                None if !names.is_empty() => continue,
+                None => {}
+                Some(unset) => unset.extend(names.into_iter().map(|name| (place.clone(), name))),
+            }
+            *value = with_variables;
         }
         let name = properties.iter().rev().find(|property| property.key == "name");
         let plugin = name.map(|name| name.value.clone()).unwrap_or_default();
@@ -371,7 +387,7 @@ impl Configuration {
             self.has_all_parsers &= reader.read_file(&path).is_ok();
             for RawSection { place, kind, properties } in reader.sections {
                 if kind == Kind::Parser {
-                    self.parsers.push(Section::new(place, properties, variable, &mut self.unset));
+                    self.parsers.push(Section::new(place, properties, variable, None));
                 }
             }
         }

@@ -64,7 +64,9 @@ impl Tags {
     /// What `Match` and `Match_Regex` say, if one of them is there.
     pub(super) fn of_match(properties: &[Property]) -> Option<Tags> {
         let last = |key: &str| properties.iter().rev().find(|property| property.key == key);
+        let is_unknown = |property: Option<&Property>| property.is_some_and(|property| property.value.contains("${"));
         match (last("match_regex"), last("match")) {
+            (expression, pattern) if is_unknown(expression) || is_unknown(pattern) => Some(Tags::Any),
             // Either of them is enough.
             (Some(_), Some(_)) => Some(Tags::Any),
             (Some(expression), None) => Some(Tags::Expression(expression.value.clone())),
@@ -77,6 +79,7 @@ impl Tags {
         let plugin = input.plugin.to_lowercase();
         if !TAGGED_AS_TOLD.contains(&plugin.as_str())
             || input.properties.iter().any(|property| property.key.starts_with("tag_"))
+            || input.is_unknown("tag")
         {
             return Tags::Any;
         }

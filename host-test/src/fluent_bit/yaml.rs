@@ -113,16 +113,20 @@ impl Reader {
         if !["inputs", "filters", "outputs"].contains(&name.as_str()) {
             return Ok(());
         }
-        for plugin in items(file, &part.node, &name)? {
+        for (plugin_name, plugin) in plugins(file, &part.node, &name)? {
             let of_list = format!("an entry of {name}");
             let keys = entries(file, plugin, &of_list)?;
             let place = place(file, plugin.line);
+            let mut own = properties(file, keys);
+            if let Some(value) = plugin_name {
+                own.push(Property { key: "name".to_owned(), value: value.to_owned(), place: place.clone() });
+            }
             let (kind, stage) = match name.as_str() {
                 "filters" => (Kind::Step(Stage::Filter), Stage::Filter),
                 "inputs" => (Kind::Input, Stage::Input(self.inputs)),
                 _ => (Kind::Output, Stage::Output(self.outputs)),
             };
-            self.add(place, kind, properties(file, keys));
+            self.add(place, kind, own);
             if stage == Stage::Filter {
                 continue;
             }
@@ -186,6 +190,16 @@ fn items<'a>(file: &Rc<Path>, node: &'a Node, name: &str) -> anyhow::Result<&'a 
         Value::List(list) => Ok(list),
         Value::Text(text) if is_nothing(text) => Ok(&[]),
         _ => bail!("{}: {name} is no list; begin each entry with -", place(file, node.line)),
+    }
+}
+
+/// The plugins of a list, or of a map from names to their keys, which old versions took.
+fn plugins<'a>(file: &Rc<Path>, node: &'a Node, name: &str) -> anyhow::Result<Vec<(Option<&'a str>, &'a Node)>> {
+    match &node.value {
+        Value::Map(entries) if entries.iter().all(|entry| matches!(entry.node.value, Value::Map(_))) => {
+            Ok(entries.iter().map(|entry| (Some(entry.key.as_str()), &entry.node)).collect())
+        }
+        _ => Ok(items(file, node, name)?.iter().map(|item| (None, item)).collect()),
     }
 }
 

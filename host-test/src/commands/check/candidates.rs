@@ -89,11 +89,12 @@ impl<'a> Tests<'a> {
             if key == "rule" && expression.starts_with('"') {
                 return None;
             }
-            let is_text = TEXTS.contains(&of);
+            let is_text = TEXTS.contains(&of) && names_events_only(expression);
             if is_text || of == "eventName" {
                 tests.at = property;
                 tests.expressions.push((is_text, Regex::new(expression.trim_matches('"')).ok()?));
             } else if any && (key == "regex" || !is_elsewhere(of)) {
+                // It may let the event through.
                 return None;
             }
         }
@@ -101,11 +102,12 @@ impl<'a> Tests<'a> {
     }
 
     fn pass(&self, name: &str) -> bool {
-        let text = format!("{{\"eventName\":\"{name}\"}}");
-        let mut passes = self
-            .expressions
-            .iter()
-            .map(|(is_text, expression)| expression.is_match(if *is_text { &text } else { name }));
+        let texts = [format!("{{\"eventName\":\"{name}\"}}"), format!("{{\"eventName\": \"{name}\"}}")];
+        let passes = |(is_text, expression): &(bool, Regex)| match is_text {
+            true => texts.iter().any(|text| expression.is_match(text)),
+            false => expression.is_match(name),
+        };
+        let mut passes = self.expressions.iter().map(passes);
         if self.any { passes.any(|passes| passes) } else { passes.all(|passes| passes) }
     }
 }
@@ -113,4 +115,50 @@ impl<'a> Tests<'a> {
 /// Whether this key holds the name of an event of another dialect or in an envelope, or a text: what is printed has rules for those.
 fn is_elsewhere(key: &str) -> bool {
     ["eventName", "EventName", "action"].iter().any(|name| key.contains(name)) || TEXT_KEYS.contains(&key)
+}
+
+/// Whether the words of an expression are names of events, so that it does not go by an account, a service or whatever else a text
+/// holds: a verb and a noun, each with a capital letter.
+fn names_events_only(expression: &str) -> bool {
+    const VERBS: [&str; 30] = [
+        "Accept",
+        "Add",
+        "Assume",
+        "Attach",
+        "Authorize",
+        "Batch",
+        "Console",
+        "Copy",
+        "Create",
+        "Delete",
+        "Describe",
+        "Detach",
+        "Disable",
+        "Enable",
+        "Get",
+        "Head",
+        "Invoke",
+        "List",
+        "Lookup",
+        "Modify",
+        "Put",
+        "Remove",
+        "Run",
+        "Send",
+        "Set",
+        "Start",
+        "Stop",
+        "Tag",
+        "Terminate",
+        "Update",
+    ];
+    let is_name = |word: &str| {
+        VERBS
+            .iter()
+            .any(|verb| word.strip_prefix(verb).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_uppercase())))
+    };
+    let words =
+        expression.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| word.len() > 2 && *word != "eventName");
+    let words: Vec<&str> = words.collect();
+    !words.is_empty() && words.into_iter().all(is_name)
 }

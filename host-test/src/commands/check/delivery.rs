@@ -48,6 +48,9 @@ impl Check {
 
     fn check_input(&mut self, service: &Section, input: &Section) {
         let inherited = service.value("storage.type").filter(|_| service.is_on("storage.inherit"));
+        if input.is_unknown("storage.type") {
+            return;
+        }
         let storage = input.value("storage.type").or(inherited).unwrap_or("memory");
         if storage.eq_ignore_ascii_case("filesystem") {
             self.check_storage_path(service, input, "storage.type");
@@ -76,7 +79,7 @@ impl Check {
     }
 
     fn check_retries(&mut self, output: &Section) {
-        if LOCAL.iter().any(|plugin| flow::is(output, plugin)) {
+        if LOCAL.iter().any(|plugin| flow::is(output, plugin)) || output.is_unknown("retry_limit") {
             return;
         }
         let limit = output.value("retry_limit").unwrap_or_default();

@@ -42,10 +42,14 @@ fn tags_of_rule(rule: &str) -> Tags {
     words.get(2).map_or(Tags::None, |template| Tags::of_template(template))
 }
 
-/// The tags that records may have in the filters: those of inputs, and those that `rewrite_tag` gives records that reach it.
+/// Inputs that measure this machine, and bring no events of another one.
+pub(super) const MEASURES: [&str; 9] = ["cpu", "disk", "docker", "health", "kmsg", "mem", "netif", "proc", "thermal"];
+
+/// The tags that events may have in the filters: those of inputs, and those that `rewrite_tag` gives records that reach it.
 pub(super) fn all_tags(configuration: &Configuration) -> Vec<Tags> {
-    let mut all: Vec<Tags> = configuration.inputs.iter().map(|input| input.tags.clone()).collect();
-    if configuration.has_other_sources || all.is_empty() {
+    let events = configuration.inputs.iter().filter(|input| !MEASURES.iter().any(|plugin| is(input, plugin)));
+    let mut all: Vec<Tags> = events.map(|input| input.tags.clone()).collect();
+    if configuration.has_other_sources || configuration.inputs.is_empty() {
         all.push(Tags::Any);
     }
     let mut rest: Vec<&Step> = configuration.steps.iter().filter(|step| is(step, "rewrite_tag")).collect();
@@ -86,7 +90,16 @@ pub(super) fn upstream(configuration: &Configuration, at: usize) -> Upstream {
 
 /// The tags of records behind a step, and the `rewrite_tag` filters that they go through there.
 pub(super) fn downstream(configuration: &Configuration, at: usize) -> (Vec<Tags>, BTreeSet<usize>) {
-    let mut tags = vec![configuration.steps[at].tags.clone()];
+    let step = &configuration.steps[at];
+    let mut tags: Vec<Tags> = Vec::new();
+    for source in all_tags(configuration).into_iter().filter(|source| source.overlap(&step.tags)) {
+        // One tag for certain; or any that the step takes.
+        let own = if matches!(&source, Tags::Pattern(tag) if !tag.contains('*')) { source } else { step.tags.clone() };
+        if !tags.contains(&own) {
+            tags.push(own);
+        }
+    }
+    let first = tags.len();
     let mut rewriters = BTreeSet::new();
     let mut done = 0;
     while done < tags.len() {
@@ -94,7 +107,7 @@ pub(super) fn downstream(configuration: &Configuration, at: usize) -> (Vec<Tags>
             let step = &configuration.steps[rewriter];
             // What has another tag already goes through all filters.
             let is_behind =
-                if done == 0 { configuration.comes_before(at, rewriter) } else { step.tags.overlap(&tags[done]) };
+                step.tags.overlap(&tags[done]) && (done >= first || configuration.comes_before(at, rewriter));
             let mut given = new_tags(step).peekable();
             if given.peek().is_some() && is_behind && rewriters.insert(rewriter) {
                 tags.extend(given);

@@ -23,6 +23,7 @@ impl Check {
             return;
         }
         let mut tags = flow::all_tags(configuration);
+        tags.extend(configuration.inputs.iter().map(|input| input.tags.clone()));
         // These come as metrics, under a tag of their own.
         let metrics = configuration.steps.iter().filter(|step| flow::is(step, "log_to_metrics"));
         tags.extend(metrics.filter_map(|step| step.value("tag")).map(|tag| Tags::Pattern(tag.to_owned())));

@@ -61,6 +61,9 @@ impl Check {
     }
 
     fn check_parser(&mut self, configuration: &Configuration, named: &Property) {
+        if named.value.contains("${") {
+            return;
+        }
         let Some(parser) = configuration.parser(&named.value) else {
             // A parsers file may be named on the command line instead.
             if configuration.has_all_parsers && !configuration.parsers.is_empty() {
