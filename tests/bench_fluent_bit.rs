@@ -400,6 +400,8 @@ impl Bench {
     /// Every record that should come out of the filter does, and so does every alert.
     fn prove(&self, input: &Input, filter: &Filter) -> anyhow::Result<()> {
         let out = self.directory.path().join("out.ndjson");
+        // Nothing may come out, and then there is no file.
+        File::create(&out)?;
         self.run(&input.file, &[filter], Some(&out))?;
         let (mut records, mut alerting) = (0, 0);
         let mut lines = BufReader::new(File::open(&out).context("nothing came out")?);

@@ -340,7 +340,7 @@ impl Reader {
             };
             configuration.steps.push(Step { section, stage, tags });
         }
-        configuration.steps.retain(|step| is_active(step));
+        configuration.steps.retain(is_active);
         configuration.read_parsers_files(&variable);
         configuration
     }

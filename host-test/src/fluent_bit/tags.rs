@@ -103,6 +103,8 @@ impl Tags {
 /// Bit's own library understands may match.
 fn begins_with_match(expression: &str, tag: &str) -> bool {
     match regex::Regex::new(&format!("^(?:{expression})")) {
+        // Between slashes, with options behind them.
+        _ if expression.starts_with('/') => true,
         Ok(expression) => expression.is_match(tag),
         Err(_) => true,
     }

@@ -602,6 +602,16 @@ fn check_finds_what_a_user_cannot_read_or_write() {
     mode("module.wasm", 0o600);
     one(&format!("the user nobody cannot read WASM_Path {}; ", shown("module.wasm")));
     mode("module.wasm", 0o644);
+    // What Fluent Bit keeps for itself.
+    std::fs::create_dir(directory.join("private")).unwrap();
+    mode("private", 0o700);
+    let db = shown("private/tail.db");
+    let tail = format!(
+        "[INPUT]\n    Name tail\n    Tag aws.cloudtrail\n    Parser json\n    DB {db}\n    storage.type filesystem\n"
+    );
+    std::fs::write(&file, good.text("conf") + &tail).unwrap();
+    one(&format!("the user nobody cannot read and write the directory of DB {}; ", shown("private")));
+    good.write(directory, "conf");
     mode(".", 0o700);
     one(&format!("the user nobody cannot enter {}, on the way to ", directory.display()));
     let output = firstseen(&["check", "--user", "no-such-user", &file], b"");

@@ -85,8 +85,8 @@ impl<'a> Tests<'a> {
             let (of, rest) = (words.next()?.trim_start_matches('$'), words.next()?.trim());
             // A rule of rewrite_tag goes on with the tag.
             let expression = if key == "rule" { rest.split_whitespace().next()? } else { rest };
-            // With blanks in it.
-            if key == "rule" && expression.starts_with('"') {
+            // With blanks or options in it.
+            if expression.starts_with('/') || key == "rule" && expression.starts_with('"') {
                 return None;
             }
             let is_text = TEXTS.contains(&of) && names_events_only(expression);

@@ -3,9 +3,11 @@
 //! Not here: whether an output takes what it is sent; limits on what waits for it.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use firstseen::fluent_bit::{Configuration, Section, Stage};
 
+use super::access::Want;
 use super::{Check, flow};
 
 /// Outputs that send nothing anywhere, so that nothing can be away.
@@ -31,6 +33,9 @@ impl Check {
                     .collect(),
             });
         }
+        if let Some(path) = configuration.service.property("storage.path") {
+            self.check_access(&path.place, "storage.path", Path::new(&path.value), Want::CHANGE);
+        }
         for input in inputs {
             self.check_input(&configuration.service, &configuration.inputs[input]);
         }
@@ -47,6 +52,11 @@ impl Check {
     }
 
     fn check_input(&mut self, service: &Section, input: &Section) {
+        if let Some(db) = input.property("db")
+            && let Some(directory) = Path::new(&db.value).parent().filter(|directory| directory.is_dir())
+        {
+            self.check_access(&db.place, "the directory of DB", directory, Want::CHANGE);
+        }
         let inherited = service.value("storage.type").filter(|_| service.is_on("storage.inherit"));
         if input.is_unknown("storage.type") {
             return;
