@@ -315,7 +315,10 @@ impl Reader {
         for RawSection { place, kind, properties } in sections {
             let is_step = matches!(kind, Kind::Step(_));
             let unset = is_step.then_some(&mut configuration.unset);
-            let section = Section::new(place, properties, &variable, unset);
+            let mut section = Section::new(place, properties, &variable, unset);
+            if kind != Kind::Parser {
+                section.plugin = section.plugin.to_lowercase();
+            }
             match kind {
                 Kind::Service => configuration.service.properties.extend(section.properties),
                 Kind::Input => {
@@ -511,8 +514,8 @@ mod tests {
             ["7 geoip2 record=x y z record=k l m", "11 wasm", "17 wasm", "19 grep match=b", "26 wasm"]
         );
         let before = |later: usize| (0..5).filter(|earlier| read.comes_before(*earlier, later)).collect::<Vec<_>>();
-        // The second input has no tag: it gives tail.0.
-        assert_eq!([before(0), before(1), before(2), before(3)], [vec![], vec![0], vec![], vec![2]]);
+        // The first input may take a tag from the path of a request. The second has none: it gives tail.0.
+        assert_eq!([before(0), before(1), before(2), before(3)], [vec![], vec![0], vec![], vec![0, 1]]);
         assert_eq!(before(4), [0, 1]);
     }
 

@@ -90,8 +90,8 @@ impl Check {
     ) {
         let step = &configuration.steps[at];
         let [key, lookup_key, variable, ..] = words else {
-            let what = format!("Record {} has {} words, and geoip2 leaves it out", record.value, words.len());
-            self.find(&record.place, what, "write a key, a lookup key and a variable");
+            let what = format!("Record {} has {} words, and Fluent Bit would not start", record.value, words.len());
+            self.find(&record.place, what, "write three: a key, a lookup key and a variable");
             return;
         };
         let path = variable.strip_prefix("%{").and_then(|rest| rest.split_once('}'));
