@@ -13,7 +13,7 @@ const TIMES: [&str; 3] = ["eventTime", "@timestamp", "TimeGenerated"];
 const TEXT_UNDER: [(&str, &str); 2] = [("tail", "log"), ("exec", "exec")];
 
 /// Filters that may take an event out of a text.
-const UNPACKS: [&str; 4] = ["parser", "lua", "wasm", "multiline"];
+const UNPACKS: [&str; 5] = ["parser", "lua", "wasm", "multiline", "kubernetes"];
 
 impl Check {
     /// Checks the inputs and parsers of the records that come to a filter.
