@@ -20,8 +20,8 @@ module:
 	./scripts/build-module --portable
 
 demo: build ## Replay a made-up week of CloudTrail and show its alerts
-	$(FIRSTSEEN) sample > target/sample.ndjson
-	$(FIRSTSEEN) replay target/sample.ndjson
+	$(FIRSTSEEN) sample --asn-database target/sample-asn.mmdb > target/sample.ndjson
+	$(FIRSTSEEN) replay --asn target/sample-asn.mmdb target/sample.ndjson
 
 test: module ## Everything: lints, tests, documentation, fuzzing
 	$(MAKE) --no-print-directory lint

@@ -356,7 +356,7 @@ proptest! {
         let candidates = Candidates::of(&pack);
         let Some(rules) = FluentBitRules::new(&candidates) else { return Ok(()) };
         for record in records {
-            let says = || fluent_bit::rewrite_tag(&candidates).expect("they were printed");
+            let says = || fluent_bit::rewrite_tag(&candidates, fluent_bit::Format::Classic).expect("they were printed");
             prop_assert!(rules.match_any(&record) || !matches(&pack, &record), "{record}\n{}", says());
         }
     }

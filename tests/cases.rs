@@ -158,6 +158,8 @@ fn every_file_is_run() {
     let mut files: Vec<String> = fs::read_dir(directory())
         .expect("tests/cases is there")
         .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        // Configurations, which the tests of `firstseen check` read.
+        .filter(|name| name != "fluent-bit")
         .collect();
     files.sort();
     let expected = [

@@ -27,6 +27,15 @@ mod fluent_bit_pipelines;
 /// Many records, a restart and a kill in a real Fluent Bit: none is lost, and no alert.
 mod fluent_bit_lossless;
 
+/// An endpoint that is away while a real Fluent Bit is killed: every alert arrives.
+mod fluent_bit_outage;
+
+/// The printed branch in a real Fluent Bit.
+mod fluent_bit_printed;
+
+/// The way to a first alert, as `README.md` says it.
+mod fluent_bit_walk_through;
+
 /// What the Vector examples say, and what their programs do.
 mod vector;
 

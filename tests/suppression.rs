@@ -233,7 +233,8 @@ fn what_is_naturally_seen_once_is_not_named() {
         };
         (0..17 * 10).map(one).collect()
     };
-    let sampled: Vec<(u32, String)> = sample::events(20_000, 1).into_iter().map(|record| (0, record)).collect();
+    let sampled: Vec<(u32, String)> =
+        sample::enriched_events(20_000, 1).into_iter().map(|record| (0, record)).collect();
     for records in [sessions(300, 1), sessions(300, day / 20), regions(true), regions(false), sampled] {
         let directory = new_directory();
         assert_eq!(said(&directory, &records), [""; 0], "{}", records[1].1);

@@ -69,7 +69,7 @@ fn settings(directory: &Path, text: &str) {
 
 #[test]
 fn an_instance_for_every_hundred_records_is_as_one_for_all() {
-    let records = sample::events(20_000, 3);
+    let records = sample::enriched_events(20_000, 3);
     let [one, many] = [tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory")];
     let instance = |directory: &Path| module().instantiate(Some(directory)).expect("the module starts");
     let mut one_instance = instance(one.path());

@@ -182,6 +182,18 @@ pub(crate) struct Compile {
     /// Writes no pack, but prints what tells the events that its rules can match from all others
     #[arg(long, value_name = "LANGUAGE")]
     pub(crate) print: Option<Language>,
+    /// In which of Fluent Bit's formats; classic unless given
+    #[arg(long, value_name = "FORMAT", requires = "print")]
+    pub(crate) format: Option<Format>,
+}
+
+/// A format of Fluent Bit's configurations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// A filter
+    Classic,
+    /// A processor of an input
+    Yaml,
 }
 
 /// Which program is told.
@@ -189,7 +201,7 @@ pub(crate) struct Compile {
 pub(crate) enum Language {
     /// Vector: a condition
     Vrl,
-    /// Fluent Bit: a rewrite_tag filter, in the classic format
+    /// Fluent Bit: a rewrite_tag, as a filter or a processor
     FluentBit,
 }
 
@@ -203,6 +215,9 @@ pub(crate) struct Check {
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckFilters {
+    /// Also checks that this user can read and write what it must: the one that runs Fluent Bit
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: Option<String>,
     /// Configurations, each of one Fluent Bit: in YAML if the name ends in .yaml or .yml, else in the classic format. Relative
     /// paths in them are those of Fluent Bit's working directory: run this in the same
     #[arg(value_name = "FLUENT_BIT_CONFIG", required = true)]
@@ -330,6 +345,13 @@ pub(crate) struct Sample {
     /// The same seed makes the same events
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub(crate) seed: u64,
+    /// Adds the AS organisation to each event, for a pipeline without a GeoIP step. CloudTrail itself does not write it
+    #[arg(long)]
+    pub(crate) enriched: bool,
+    /// Also writes a database in MaxMind's format (GeoLite2-ASN) that knows the addresses of the events, for the GeoIP step of a
+    /// pipeline. They are documentation addresses, which no real database knows
+    #[arg(long, value_name = "FILE")]
+    pub(crate) asn_database: Option<PathBuf>,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

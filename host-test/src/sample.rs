@@ -2,8 +2,8 @@
 //!
 //! In: how many events, and a seed. Out: CloudTrail records as JSON lines in the order of their event times; the same
 //! seed makes the same bytes. Accounts, addresses and AS names are of the ranges kept for documentation, but for the
-//! AS name of AWS itself. Records with an address carry `source.as.organization.name` at their root, as a GeoIP step of
-//! a pipeline writes it.
+//! AS name of AWS itself. As CloudTrail writes them, records have no AS organisation: a GeoIP step of the pipeline finds it in
+//! [`asn_database`]. Enriched records carry `source.as.organization.name` at their root, as such a step writes it.
 //!
 //! The story, a week from [`START`] on:
 //! - Everyday calls of users, of single-sign-on sessions, of instances and of services. `ci-deploy` and `terraform` check
@@ -17,7 +17,11 @@
 //!
 //! Bounds: all events are held in memory. Not here: what any rule makes of them.
 
+use std::net::Ipv4Addr;
+
 use jiff::Timestamp;
+
+use crate::mmdb::{self, Value};
 
 /// When the sample begins, in milliseconds since 1970: 2026-03-02T00:00:00Z, a Monday.
 pub const START: i64 = 1_772_409_600_000;
@@ -307,9 +311,35 @@ fn timestamp(time: i64) -> String {
     Timestamp::from_millisecond(time - time.rem_euclid(1000)).unwrap_or(Timestamp::UNIX_EPOCH).to_string()
 }
 
-/// The sample, `count` events of it but at least [`STORY_EVENTS`].
+/// The sample, `count` events of it but at least [`STORY_EVENTS`], as CloudTrail writes them.
 pub fn events(count: usize, seed: u64) -> Vec<String> {
-    let mut sample = Sample { random: Random::new(seed), events: Vec::with_capacity(count) };
+    sample(count, seed, false)
+}
+
+/// The same events with their AS organisations, as a GeoIP step leaves them.
+pub fn enriched_events(count: usize, seed: u64) -> Vec<String> {
+    sample(count, seed, true)
+}
+
+/// A database in MaxMind's format, of the layout of GeoLite2-ASN, that knows the addresses of the sample and no others.
+pub fn asn_database() -> Vec<u8> {
+    let networks: Vec<_> = ADDRESSES
+        .iter()
+        .map(|(address, organization)| {
+            // Numbers that are kept for documentation.
+            let number = 64_496 + ORGANIZATIONS.iter().position(|other| other == organization).unwrap_or(0) as u32;
+            let row = Value::Map(vec![
+                ("autonomous_system_number", Value::Number(number)),
+                ("autonomous_system_organization", Value::Text((*organization).to_owned())),
+            ]);
+            ((Ipv4Addr::from(*address), 32), row)
+        })
+        .collect();
+    mmdb::database("GeoLite2-ASN", (START / 1000) as u32, &networks)
+}
+
+fn sample(count: usize, seed: u64, is_enriched: bool) -> Vec<String> {
+    let mut sample = Sample { random: Random::new(seed), is_enriched, events: Vec::with_capacity(count) };
     sample.routine_identity_checks();
     sample.attack();
     while sample.events.len() < count {
@@ -321,6 +351,7 @@ pub fn events(count: usize, seed: u64) -> Vec<String> {
 
 struct Sample {
     random: Random,
+    is_enriched: bool,
     events: Vec<(i64, String)>,
 }
 
@@ -343,12 +374,12 @@ fn function(name: &str) -> Caller {
 const FRONTEND: (&str, &str) = ("web-frontend", "i-0a1b2c3d4e5f60718");
 
 /// Instances: role, instance id, how they leave to the internet.
-const INSTANCES: [(&str, &str, &str, &str); 5] = [
-    (FRONTEND.0, FRONTEND.1, "192.0.2.10", AWS),
-    ("web-frontend", "i-0b2c3d4e5f6071829", "192.0.2.10", AWS),
-    ("order-worker", "i-0c3d4e5f607182930", "192.0.2.11", AWS),
-    ("order-worker", "i-0d4e5f60718293041", "192.0.2.11", AWS),
-    ("office-gateway", "i-0e5f6071829304152", "198.51.100.7", COMPANY_UPLINK),
+const INSTANCES: [(&str, &str, &str); 5] = [
+    (FRONTEND.0, FRONTEND.1, "192.0.2.10"),
+    ("web-frontend", "i-0b2c3d4e5f6071829", "192.0.2.10"),
+    ("order-worker", "i-0c3d4e5f607182930", "192.0.2.11"),
+    ("order-worker", "i-0d4e5f60718293041", "192.0.2.11"),
+    ("office-gateway", "i-0e5f6071829304152", "198.51.100.7"),
 ];
 
 /// People behind single sign-on: permission set, address.
@@ -388,7 +419,8 @@ const READS: [(&str, &str, &str); 18] = [
 
 impl Sample {
     fn add(&mut self, call: &Call<'_>) {
-        let record = record(call, &mut self.random);
+        let organization = organization_of(call.address).filter(|_| self.is_enriched);
+        let record = record(&Call { organization, ..call.clone() }, &mut self.random);
         self.events.push((call.time, record));
     }
 
@@ -400,7 +432,7 @@ impl Sample {
             service: api.0,
             name: api.1,
             address: from.address,
-            organization: from.organization,
+            organization: None,
             user_agent: from.user_agent,
             request: request.to_owned(),
             response: "null".to_owned(),
@@ -417,7 +449,7 @@ impl Sample {
     fn routine_identity_checks(&mut self) {
         let ci = user("ci-deploy");
         let terraform = user("terraform");
-        let (role_name, id, address, organization) = INSTANCES[4];
+        let (role_name, id, address) = INSTANCES[4];
         let office_gateway = instance(role_name, id);
         let (permission_set, person) = PEOPLE[2];
         let carol = role(permission_set, person);
@@ -425,31 +457,31 @@ impl Sample {
             let morning = START + day * DAY + 6 * HOUR;
             for (run, minutes) in [0, 130, 250, 420, 555].into_iter().enumerate() {
                 let time = morning + minutes * MINUTE + run as i64 * 17_000;
-                self.get_caller_identity(time, &ci, from("198.51.100.20", OFFICE, BOTO));
+                self.get_caller_identity(time, &ci, from("198.51.100.20", BOTO));
             }
-            self.get_caller_identity(morning + 200 * MINUTE, &terraform, from("198.51.100.21", OFFICE, TERRAFORM));
+            self.get_caller_identity(morning + 200 * MINUTE, &terraform, from("198.51.100.21", TERRAFORM));
             for run in 0..2 {
                 let time = morning + 40 * MINUTE + run * 3 * HOUR;
-                self.get_caller_identity(time, &office_gateway, from(address, organization, BOTO));
+                self.get_caller_identity(time, &office_gateway, from(address, BOTO));
             }
         }
         // A person who looks whether the login worked, twice on one day.
         for minutes in [0, 12] {
             let time = START + DAY + 9 * HOUR + minutes * MINUTE;
-            self.get_caller_identity(time, &carol, from("198.51.100.30", OFFICE, CLI));
+            self.get_caller_identity(time, &carol, from("198.51.100.30", CLI));
         }
         // An instance whose calls go through a VPC endpoint: its address is private, and no database has it.
         let (role_name, id, ..) = INSTANCES[2];
         let worker = instance(role_name, id);
         for minutes in [0, 90, 2 * 24 * 60] {
             let time = START + DAY + 5 * HOUR + minutes * MINUTE;
-            self.get_caller_identity(time, &worker, unknown("10.0.12.34", JAVA));
+            self.get_caller_identity(time, &worker, from("10.0.12.34", JAVA));
         }
         // A function that starts twice within minutes.
         let order_events = function("order-events");
         for seconds in [0, 204] {
             let time = START + 2 * DAY + 4 * HOUR + seconds * 1000;
-            self.get_caller_identity(time, &order_events, from("192.0.2.12", AWS, BOTO));
+            self.get_caller_identity(time, &order_events, from("192.0.2.12", BOTO));
         }
         // Calls that AWS makes on a person's behalf: CloudFormation, with its host name for an address, and the console.
         let (permission_set, person) = PEOPLE[4];
@@ -458,14 +490,14 @@ impl Sample {
             [(0, "cloudformation.amazonaws.com"), (2, "cloudformation.amazonaws.com"), (40, AWS_INTERNAL)]
         {
             let time = START + 4 * DAY + 13 * HOUR + minutes * MINUTE;
-            self.get_caller_identity(time, &erin, unknown(address, address));
+            self.get_caller_identity(time, &erin, from(address, address));
         }
     }
 
     /// The story of day 4.
     fn attack(&mut self) {
         let start = START + 3 * DAY + 9 * HOUR + 14 * MINUTE;
-        let thief = from("203.0.113.66", HOSTING, THIEF);
+        let thief = from("203.0.113.66", THIEF);
         let stolen = instance(FRONTEND.0, FRONTEND.1);
         self.get_caller_identity(start, &stolen, thief);
         self.read(start + MINUTE, &stolen, ("s3", "ListBuckets"), thief, r#"{"Host":"s3.amazonaws.com"}"#);
@@ -479,7 +511,7 @@ impl Sample {
             service: "sts",
             name: "AssumeRole",
             address: thief.address,
-            organization: thief.organization,
+            organization: None,
             user_agent: thief.user_agent,
             request: format!(r#"{{"roleArn":"arn:aws:iam::{ACCOUNT}:role/backup-operator","roleSessionName":"restore"}}"#),
             response: format!(
@@ -512,7 +544,7 @@ impl Sample {
             service,
             name,
             address: from.address,
-            organization: from.organization,
+            organization: None,
             user_agent: from.user_agent,
             request: "null".to_owned(),
             response: "null".to_owned(),
@@ -546,9 +578,9 @@ impl Sample {
 
     fn instance_works(&mut self) {
         let time = self.any_time();
-        let &(role_name, id, address, organization) = self.random.pick(&INSTANCES);
+        let &(role_name, id, address) = self.random.pick(&INSTANCES);
         let caller = instance(role_name, id);
-        let from = from(address, organization, if role_name == "order-worker" { JAVA } else { BOTO });
+        let from = from(address, if role_name == "order-worker" { JAVA } else { BOTO });
         let bucket = *self.random.pick(&BUCKETS);
         let object = self.random.below(100_000);
         match self.random.below(6) {
@@ -610,8 +642,8 @@ impl Sample {
         let host = 30 + self.random.below(12);
         let user_agent = *self.random.pick(&[CONSOLE, CONSOLE, CLI]);
         let from = match self.random.below(3) {
-            0 => from(HOME_ADDRESSES[host as usize % HOME_ADDRESSES.len()], HOME, user_agent),
-            _ => from("198.51.100.30", OFFICE, user_agent),
+            0 => from(HOME_ADDRESSES[host as usize % HOME_ADDRESSES.len()], user_agent),
+            _ => from("198.51.100.30", user_agent),
         };
         (role(permission_set, address), from, time)
     }
@@ -668,7 +700,7 @@ impl Sample {
             service,
             name,
             address: from.address,
-            organization: from.organization,
+            organization: None,
             user_agent: from.user_agent,
             request,
             response,
@@ -680,7 +712,7 @@ impl Sample {
     fn ci_deploys(&mut self) {
         let time = self.office_hours();
         let caller = user("ci-deploy");
-        let from = from("198.51.100.20", OFFICE, BOTO);
+        let from = from("198.51.100.20", BOTO);
         let digest = format!("{:016x}", self.random.number());
         match self.random.below(3) {
             0 => self.read(time, &caller, ("ecr", "GetAuthorizationToken"), from, "null"),
@@ -695,7 +727,7 @@ impl Sample {
         let time = self.any_time();
         let caller = user("svc-reporting");
         let number = self.random.below(10_000);
-        self.read(time, &caller, ("s3", "GetObject"), from("198.51.100.22", OFFICE, JAVA), &format!(
+        self.read(time, &caller, ("s3", "GetObject"), from("198.51.100.22", JAVA), &format!(
             r#"{{"bucketName":"example-corp-reports","Host":"example-corp-reports.s3.{REGION}.amazonaws.com","key":"daily/{number:04}.csv"}}"#
         ));
     }
@@ -708,7 +740,7 @@ impl Sample {
             service: "signin",
             name: "ConsoleLogin",
             address: from.address,
-            organization: from.organization,
+            organization: None,
             user_agent: CONSOLE,
             request: "null".to_owned(),
             response: r#"{"ConsoleLogin":"Success"}"#.to_owned(),
@@ -720,21 +752,41 @@ impl Sample {
 
 const HOME_ADDRESSES: [&str; 4] = ["203.0.113.20", "203.0.113.21", "203.0.113.22", "203.0.113.23"];
 
+/// Every address of the sample that a database may know, and its AS organisation.
+const ADDRESSES: [([u8; 4], &str); 13] = [
+    ([192, 0, 2, 10], AWS),
+    ([192, 0, 2, 11], AWS),
+    ([192, 0, 2, 12], AWS),
+    ([198, 51, 100, 7], COMPANY_UPLINK),
+    ([198, 51, 100, 20], OFFICE),
+    ([198, 51, 100, 21], OFFICE),
+    ([198, 51, 100, 22], OFFICE),
+    ([198, 51, 100, 30], OFFICE),
+    ([203, 0, 113, 20], HOME),
+    ([203, 0, 113, 21], HOME),
+    ([203, 0, 113, 22], HOME),
+    ([203, 0, 113, 23], HOME),
+    ([203, 0, 113, 66], HOSTING),
+];
+
+/// The organisations, in the order of the numbers of their autonomous systems.
+const ORGANIZATIONS: [&str; 5] = [AWS, COMPANY_UPLINK, OFFICE, HOME, HOSTING];
+
+fn organization_of(address: &str) -> Option<&'static str> {
+    let address: Ipv4Addr = address.parse().ok()?;
+    let known = ADDRESSES.iter().find(|(other, _)| Ipv4Addr::from(*other) == address)?;
+    Some(known.1)
+}
+
 /// Where a call comes from, and with what.
 #[derive(Debug, Clone, Copy)]
 struct Origin<'a> {
     address: &'a str,
-    organization: Option<&'a str>,
     user_agent: &'a str,
 }
 
-fn from<'a>(address: &'a str, organization: &'a str, user_agent: &'a str) -> Origin<'a> {
-    Origin { address, organization: Some(organization), user_agent }
-}
-
-/// One whose address no database has.
-fn unknown<'a>(address: &'a str, user_agent: &'a str) -> Origin<'a> {
-    Origin { address, organization: None, user_agent }
+fn from<'a>(address: &'a str, user_agent: &'a str) -> Origin<'a> {
+    Origin { address, user_agent }
 }
 
 #[cfg(test)]
@@ -768,7 +820,8 @@ mod tests {
 
     #[test]
     fn the_story_is_there_however_few_events_are_asked_for() {
-        let events = parsed(0, 1);
+        let events: Vec<Value> =
+            enriched_events(0, 1).iter().map(|event| serde_json::from_str(event).unwrap()).collect();
         assert_eq!(events.len(), STORY_EVENTS);
         let checks = |key: &str, value: &str| {
             let is = |event: &&Value| {
@@ -783,6 +836,30 @@ mod tests {
         assert_eq!(checks(HOSTING, "user/svc-reporting"), 1);
         assert_eq!(checks(OFFICE, "user/ci-deploy"), 35);
         assert_eq!(checks(COMPANY_UPLINK, INSTANCES[4].1), 14);
+    }
+
+    #[test]
+    fn the_database_knows_what_enriched_records_say_and_no_more() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), asn_database()).unwrap();
+        let database = crate::asn::Database::open(file.path()).expect("a database of AS organisations");
+        let mut met = std::collections::BTreeSet::new();
+        for (plain, enriched) in events(20_000, 1).iter().zip(enriched_events(20_000, 1)) {
+            let mut enriched: Value = serde_json::from_str(&enriched).unwrap();
+            let organization = enriched.as_object_mut().unwrap().remove("source.as.organization.name");
+            assert_eq!(serde_json::from_str::<Value>(plain).unwrap(), enriched);
+            let address = enriched["sourceIPAddress"].as_str().unwrap();
+            let found = address.parse().ok().and_then(|address| database.look_up(address));
+            let name = found.and_then(|found| found.organization);
+            assert_eq!(name.map(Value::from), organization, "{address}");
+            if organization.is_some() {
+                met.insert(address.to_owned());
+            }
+        }
+        assert_eq!(met.len(), ADDRESSES.len(), "{met:?}");
+        for other in ["198.51.100.8", "8.8.8.8", "2001:db8::1"] {
+            assert!(database.look_up(other.parse().unwrap()).is_none(), "{other}");
+        }
     }
 
     #[test]

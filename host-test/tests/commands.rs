@@ -327,6 +327,38 @@ fn replay_gives_records_in_the_order_of_their_event_times() {
     assert!(shown.contains("1 alert on 1 event; suppressed: 0\n       1  low       Rule\n"), "{shown}");
 }
 
+/// As CloudTrail writes them, events have no AS organisation: a lookup finds it in the sample's own database.
+#[test]
+fn sample_leaves_the_organization_to_a_lookup_unless_told_otherwise() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let organizations = |output: &Output| text(&output.stdout).matches("source.as.organization.name").count();
+    let plain = firstseen(&["sample", "--events", "200", "--asn-database", &path("asn.mmdb")], b"");
+    assert_eq!((plain.status.code(), text(&plain.stdout).lines().count(), organizations(&plain)), (Some(0), 200, 0));
+    let enriched = firstseen(&["sample", "--events", "200", "--enriched"], b"");
+    assert!(organizations(&enriched) > 100, "{}", organizations(&enriched));
+    std::fs::write(path("plain.ndjson"), &plain.stdout).unwrap();
+    std::fs::write(path("enriched.ndjson"), &enriched.stdout).unwrap();
+    let alerts = |arguments: &[&str]| -> Vec<serde_json::Value> {
+        let output = firstseen(&[&["replay", "--json"], arguments].concat(), b"");
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let rules = |arguments: &[&str]| {
+        alerts(arguments).iter().map(|alert| alert["alert"]["rule"]["id"].to_string()).collect::<Vec<_>>()
+    };
+    let looked_up = rules(&["--asn", &path("asn.mmdb"), &path("plain.ndjson")]);
+    assert_eq!(looked_up, rules(&[&path("enriched.ndjson")]));
+    let ec2_role = "\"b2f8c4e1-6a73-4f1e-9c2d-8e5b0a1d3f7c\"";
+    assert_eq!(looked_up.iter().filter(|rule| *rule == ec2_role).count(), 2);
+    assert!(!rules(&[&path("plain.ndjson")]).contains(&ec2_role.to_owned()));
+
+    let output = firstseen(&["sample", "--asn-database", &path("none/asn.mmdb")], b"");
+    let (code, out, err) = told(&output);
+    assert_eq!((code, out), (Some(2), ""));
+    assert!(err.starts_with(&format!("firstseen: cannot write {}: ", path("none/asn.mmdb"))), "{err}");
+}
+
 const RULE: &str = r#"
 [rule]
 name = "First console login of a user"
@@ -397,6 +429,16 @@ fn compile_prints_what_tells_candidates_and_writes_nothing() {
         assert_eq!((code, err), (Some(0), ""));
         assert!(out.lines().any(|printed| printed == line), "{out}");
     }
+
+    let formatted =
+        |language: &str, format: &str| firstseen(&["compile", dir, "--print", language, "--format", format], b"");
+    assert_eq!(formatted("fluent-bit", "classic").stdout, print("fluent-bit").stdout);
+    let output = formatted("fluent-bit", "yaml");
+    let line = "            rule: '$eventName \\A(?i:GetCallerIdentity)\\z candidates.$TAG false'";
+    assert!(text(&output.stdout).lines().any(|printed| printed == line), "{output:?}");
+    let output = formatted("vrl", "yaml");
+    let (code, out, err) = told(&output);
+    assert_eq!((code, out, err), (Some(2), "", "firstseen: --format is for --print fluent-bit: leave it out\n"));
 
     settings("event_root = \"a key\"");
     let output = print("fluent-bit");

@@ -1,16 +1,18 @@
 //! What the Fluent Bit examples say.
 //!
-//! In: the classic file with its parsers, and the YAML file. Out: that both are the same pipeline, and that its filters
-//! call the built module such that the EC2-role detection works. Not here: a Fluent Bit at work.
+//! In: the classic file with its parsers, and the YAML file. Out: that both are the same pipeline, that its filters call the built
+//! module such that the EC2-role detection works, and that no example loses alerts by its configuration. Not here: a Fluent Bit
+//! at work.
 
 use std::path::Path;
 
+use firstseen::candidates::{Candidates, fluent_bit as candidates_of_fluent_bit};
 use firstseen::guest::Generation;
 use serde_json::{Value, json};
 use yaml_rust2::{Yaml, YamlLoader};
 
 use super::{alerting_rules, arrival, event, text, with};
-use crate::subjects::{BUILTIN_RULE_IDS, Calls, Guest, Subject, annotation, module};
+use crate::subjects::{BUILTIN_RULE_IDS, Calls, Guest, Subject, annotation, compiled, module};
 
 pub(super) const CLASSIC: &str = "fluent-bit/firstseen.conf";
 pub(super) const YAML: &str = "fluent-bit/firstseen.yaml";
@@ -156,19 +158,75 @@ fn classic_and_yaml_are_the_same_pipeline() {
     let names =
         |sections: &[Section]| sections.iter().map(|section| section.one("name").to_owned()).collect::<Vec<_>>();
     assert_eq!(names(&classic.inputs), ["tail"]);
-    assert_eq!(names(&classic.filters), ["geoip2", "wasm"]);
+    assert_eq!(names(&classic.filters), ["grep", "parser", "geoip2", "wasm"]);
     assert_eq!(names(&classic.outputs), ["stdout"]);
-    assert_eq!(names(&classic.parsers), [classic.inputs[0].one("parser")]);
+    assert_eq!(names(&classic.parsers), [classic.filters[1].one("parser")]);
+    // A line is text under the key log, of which grep and the parser take it.
+    assert!(classic.inputs[0].all("parser").is_empty());
+    assert_eq!(classic.filters[0].one("regex"), "log GetCallerIdentity");
+    assert_eq!(classic.filters[1].one("key_name"), "log");
     let tag = classic.inputs[0].one("tag");
     for section in classic.filters.iter().chain(&classic.outputs) {
         assert_eq!(section.one("match"), tag, "{section:?}");
     }
 }
 
+/// The lines that the examples' `grep` lets through are those of the events that the built-in rules ask for.
+#[test]
+fn the_first_filter_passes_what_the_builtin_rules_ask_for() {
+    let candidates = Candidates::of(&compiled(Some("dialect = \"cloudtrail\""), &[]));
+    let printed = candidates_of_fluent_bit::rules(&candidates).expect("they can be printed");
+    let name = printed.iter().find(|rule| rule.key == "$eventName").expect("a rule on the name");
+    assert_eq!(name.expression, r"\A(?i:GetCallerIdentity)\z", "the examples' grep asks for something else");
+}
+
+/// Records stay on disk until outputs have them, and outputs that carry alerts do not give up.
+#[test]
+fn no_example_loses_alerts_by_its_configuration() {
+    for file in [&[CLASSIC, YAML], &super::fluent_bit_pipelines::FILES[..]].concat() {
+        let text = text(file).to_lowercase();
+        let values = |key: &str| -> Vec<String> {
+            let of = |line: &str| Some(line.trim().strip_prefix(key)?.trim_start_matches(':').trim().to_owned());
+            text.lines().filter_map(of).collect()
+        };
+        let sections = |name: &str| text.lines().filter(|line| is_named(line, name)).count();
+        assert_eq!(values("storage.path"), ["/var/lib/fluent-bit/storage"], "{file}");
+        let tails = sections("tail");
+        let inputs = tails + sections("exec") + usize::from(text.contains("listen:"));
+        assert_eq!(values("storage.type"), vec!["filesystem"; inputs], "{file}");
+        let mut databases = values("db ");
+        databases.extend(values("db:"));
+        databases.sort();
+        databases.dedup();
+        assert_eq!(databases.len(), tails, "{file}: one for each tail");
+        let outputs = sections("stdout") + usize::from(text.contains("json_date_key"));
+        assert_eq!(values("retry_limit"), vec!["no_limits"; outputs], "{file}");
+        assert_eq!(values("storage.total_limit_size").len(), outputs, "{file}");
+        // Its emitter would lose what it holds when Fluent Bit ends.
+        assert_eq!(sections("rewrite_tag"), 0, "{file}");
+    }
+}
+
+fn is_named(line: &str, name: &str) -> bool {
+    let words: Vec<&str> = line.split_whitespace().filter(|word| *word != "-").collect();
+    words == ["name", name] || words == ["name:", name]
+}
+
+/// Of two firstseen filters in a row, the second writes its alerts under `firstseen_2`.
+#[test]
+fn conditions_on_alerts_find_those_of_a_second_filter() {
+    for file in [&[CLASSIC, YAML], &super::fluent_bit_pipelines::FILES[..]].concat() {
+        let text = text(file);
+        let conditions = |key: &str| text.matches(&format!("regex: ${key}['alerts']")).count();
+        assert_eq!(conditions("firstseen"), conditions("firstseen_2"), "{file}");
+        assert_eq!(text.matches("$firstseen").count(), text.matches("$firstseen_2").count() * 2, "{file}");
+    }
+}
+
 #[test]
 fn wasm_filter_calls_what_the_module_exports() {
     let configuration = read_classic(CLASSIC);
-    let filter = &configuration.filters[1];
+    let filter = &configuration.filters[3];
     let exports = module().exports();
     assert!(exports.iter().any(|export| export == filter.one("function_name")), "{filter:?}, {exports:?}");
     assert_eq!(filter.one("event_format"), "json");
@@ -180,7 +238,7 @@ fn wasm_filter_calls_what_the_module_exports() {
 #[test]
 fn geoip_step_gives_the_ec2_role_rule_its_organization() {
     let configuration = read_classic(CLASSIC);
-    let filter = &configuration.filters[0];
+    let filter = &configuration.filters[2];
     let asn = |address: &str, field: &str| {
         (address == "198.51.100.7" && field == "autonomous_system_organization").then(|| json!("Example Hosting"))
     };

@@ -1,7 +1,7 @@
 //! The Fluent Bit examples in a real Fluent Bit, which is `fluent-bit` on the PATH or what `FLUENT_BIT` names.
 //!
-//! In: each example with other paths, a database with one network, a file of records to read to its end. Out: every record,
-//! in order and unchanged but for the organisation and the alerts. Without a Fluent Bit, or with one that lacks a plugin,
+//! In: each example with other paths, a database with one network, a file of records to read to its end. Out: every record that
+//! alerts, in order and unchanged but for the organisation and the alerts. Without a Fluent Bit, or with one that lacks a plugin,
 //! the tests say so on the standard error and pass.
 //! Bounds: a run takes at most [`DEADLINE`]. Not here: installing Fluent Bit.
 
@@ -23,7 +23,7 @@ use crate::subjects::{BUILTIN_RULE_IDS, excerpt, module_file, new_directory};
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// What the examples are made of.
-const PLUGINS: [&str; 4] = ["tail", "geoip2", "wasm", "stdout"];
+const PLUGINS: [&str; 6] = ["tail", "grep", "parser", "geoip2", "wasm", "stdout"];
 
 /// What `filter_geoip2` writes the organisation under in the examples.
 pub(super) const ORGANIZATION: &str = "source.as.organization.name";
@@ -51,6 +51,12 @@ pub(super) fn fluent_bit(plugins: &[&str]) -> Result<PathBuf, String> {
         Some(plugin) => Err(format!("{} has no plugin {plugin}", program.display())),
         None => Ok(program),
     }
+}
+
+/// Whether a line is what geoip2 says of a host name in the place of an address, where the second message is of an error code that it
+/// leaves unset.
+pub(super) fn of_a_host_name(line: &str) -> bool {
+    line.contains("getaddrinfo failed") || line.contains("lookup failed : Unknown error code")
 }
 
 /// Says that an example was not tried. What `eprintln` prints is shown only for tests that fail.
@@ -90,7 +96,7 @@ impl Prepared {
             }
         };
         let directory = new_directory();
-        for name in ["input", "configuration"] {
+        for name in ["input", "configuration", "fluent-bit"] {
             fs::create_dir(directory.join(name)).expect("a directory");
         }
         let lines: Vec<String> = records.iter().map(|record| format!("{record}\n")).collect();
@@ -105,9 +111,10 @@ impl Prepared {
             ("/usr/share/GeoIP/GeoLite2-ASN.mmdb", directory.join("asn.mmdb")),
             ("/usr/lib/firstseen/firstseen.wasm", module_file()),
             ("/var/lib/firstseen/aws.cloudtrail", directory.join("configuration")),
+            ("/var/lib/fluent-bit/", directory.join("fluent-bit/")),
         ];
         for (place, other) in places {
-            assert_eq!(adapted.matches(place).count(), 1, "{example}: {place}");
+            assert!(adapted.contains(place), "{example}: {place}");
             adapted = adapted.replace(place, other.to_str().expect("a path in UTF-8"));
         }
         let path = directory.join(Path::new(example).file_name().expect("a file"));
@@ -192,10 +199,11 @@ fn expected() -> Vec<Expected> {
     ]
 }
 
-/// The records come out of an example as expected.
+/// The records that alert come out of an example as expected, and no others.
 fn check(example: &str) {
-    let expected = expected();
+    let mut expected = expected();
     let records: Vec<Value> = expected.iter().map(|expected| expected.record.clone()).collect();
+    expected.retain(|expected| !expected.rules.is_empty());
     let Some(prepared) = Prepared::new(example, &records) else { return };
     let ended = prepared.run();
     assert!(ended.status.success(), "{example}: {}\n{}", ended.status, ended.stderr);
@@ -211,17 +219,17 @@ fn check(example: &str) {
         assert_eq!(keys.remove(ORGANIZATION), Some(expected.organization), "{about}");
         assert!(out == expected.record, "{about}\nis not\n{}", excerpt(expected.record.to_string().as_bytes()));
     }
-    let errors = |line: &&str| line.contains("[error]") && !line.contains("getaddrinfo failed");
+    let errors = |line: &&str| line.contains("[error]") && !of_a_host_name(line);
     assert_eq!(ended.stderr.lines().find(errors), None, "{example}");
 }
 
 #[test]
-fn classic_gives_every_record_and_its_alerts() {
+fn classic_gives_every_record_that_alerts() {
     check(CLASSIC);
 }
 
 #[test]
-fn yaml_gives_every_record_and_its_alerts() {
+fn yaml_gives_every_record_that_alerts() {
     check(YAML);
 }
 

@@ -203,7 +203,7 @@ fn alerts_of_a_second_stage_are_found_too() {
 /// A made-up week goes through the steps, with the engine in the sidecar's place.
 #[test]
 fn all_events_come_out_and_only_candidates_went_to_firstseen() {
-    let events = sample::events(2_000, 1);
+    let events = sample::enriched_events(2_000, 1);
     let records: Vec<Value> = events.iter().map(|event| serde_json::from_str(event).expect("JSON")).collect();
     let mut alone = Native::without_prefilter(&compiled(None, &[]));
     let expected: Vec<Value> = records

@@ -1,4 +1,4 @@
-//! The candidates as a `rewrite_tag` filter of Fluent Bit, in its classic format.
+//! The candidates as a `rewrite_tag` of Fluent Bit: a filter in its classic format, a processor of an input in YAML.
 //!
 //! In: [`Candidates`]. Out: a section that gives them a tag of their own. One rule looks at one key, so each of the pack's rules
 //! goes by the event's action, or by its provider if it asks for no action. Bounds: Fluent Bit's record accessor sees text
@@ -18,16 +18,36 @@ const MAX_LEVELS: usize = 3;
 /// How many of the envelopes that rules look into may stand inside each other.
 const MAX_ENVELOPES: usize = 2;
 
+/// The formats of Fluent Bit's configurations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Sections and indented keys.
+    Classic,
+    /// The newer one, which has processors.
+    Yaml,
+}
+
 /// What a section begins with.
 const HEADER: &str = "\
 # Gives each event that a rule can match, and few others, the tag candidates.TAG in place of TAG; the others keep theirs. Made
-# from the rules and settings by `firstseen compile DIR --print fluent-bit`; print it anew when they change.
+# from the rules and settings by `firstseen compile DIR --print fluent-bitFORMAT`; print it anew when they change.
 #
-# Put it behind the filter that looks up the AS organisation, write `Match candidates.*` in firstseen's filter, and have the
-# outputs match both tags. A candidate may come out later than events that were read after it. A key that is not text, or is
-# inside an array, is not looked into: events of CloudTrail, of Elastic's integration and of Sentinel have no such keys, but records
-# that hold a list of events do (Records, records, logEvents): send those through firstseen without this filter.
+PLACE
+# Write `Match candidates.*` in the filter that looks up the AS organisation and in firstseen's, and have the outputs match both tags. A
+# candidate may come out later than events that were read after it. A key that is not text, or is inside an array, is not looked
+# into: events of CloudTrail, of Elastic's integration and of Sentinel have no such keys, but records that hold a list of events do
+# (Records, records, logEvents): send those through firstseen without this.
 ";
+
+/// Where the classic section goes.
+const FILTER: &str = "\
+# Put it before those filters. It holds candidates in memory for up to 25 ms, and loses those if Fluent Bit ends just then. A processor
+# does not: `--format yaml` prints one.";
+
+/// Where the processor goes.
+const PROCESSOR: &str = "\
+# Put it into the input of the events, below `pipeline: inputs:`. The key `rule` is repeated, since Fluent Bit takes no more than ten
+# items in a list there.";
 
 /// The tag that candidates get.
 const TAG: &str = "candidates.$TAG";
@@ -39,21 +59,38 @@ const ANY: &str = "^";
 ///
 /// # Errors
 /// Events may stand under a key that Fluent Bit's record accessor cannot name.
-pub fn rewrite_tag(candidates: &Candidates) -> anyhow::Result<String> {
-    let mut section = HEADER.to_owned();
+pub fn rewrite_tag(candidates: &Candidates, format: Format) -> anyhow::Result<String> {
+    let (option, place) = match format {
+        Format::Classic => ("", FILTER),
+        Format::Yaml => (" --format yaml", PROCESSOR),
+    };
+    let mut section = HEADER.replace("FORMAT", option).replace("PLACE", place);
     if let Which::Every(rule) = &candidates.which {
         let rule = in_comment(rule);
         section += &format!("# Any event may match the rule \"{rule}\", which asks for no action or provider.\n");
     }
-    section += "[FILTER]\n";
-    section += &line("Name", "rewrite_tag");
-    section += &line("Match", "aws.cloudtrail");
-    for Rule { key, expression } in rules(candidates)? {
-        section += &line("Rule", &format!("{key} {expression} {TAG} false"));
+    let rules =
+        rules(candidates)?.into_iter().map(|Rule { key, expression }| format!("{key} {expression} {TAG} false"));
+    match format {
+        Format::Classic => {
+            section += "[FILTER]\n";
+            section += &line("Name", "rewrite_tag");
+            section += &line("Match", "aws.cloudtrail");
+            for rule in rules {
+                section += &line("Rule", &rule);
+            }
+            section += &line("Emitter_Name", "firstseen_candidates");
+            section += "    # Needs storage.path in [SERVICE]. In memory, what is over the emitter's limit would be dropped.\n";
+            section += &line("Emitter_Storage.type", "filesystem");
+        }
+        Format::Yaml => {
+            section +=
+                "      processors:\n        logs:\n          - name: rewrite_tag\n            match: aws.cloudtrail\n";
+            for rule in rules {
+                section += &format!("            rule: '{}'\n", rule.replace('\'', "''"));
+            }
+        }
     }
-    section += &line("Emitter_Name", "firstseen_candidates");
-    section += "    # With storage.path set in [SERVICE], `filesystem` keeps candidates that have not gone out over a restart.\n";
-    section += &line("Emitter_Storage.type", "memory");
     Ok(section)
 }
 
@@ -187,7 +224,7 @@ mod tests {
 
     #[test]
     fn builtin_rules_make_one_rule_a_key() {
-        let section = rewrite_tag(&candidates("dialect = \"cloudtrail\"")).expect("it can be printed");
+        let section = rewrite_tag(&candidates("dialect = \"cloudtrail\""), Format::Classic).expect("it can be printed");
         let expected = "\
 [FILTER]
     Name                 rewrite_tag
@@ -196,8 +233,8 @@ mod tests {
     Rule                 $detail['eventName'] \\A(?i:GetCallerIdentity)\\z candidates.$TAG false
     Rule                 $detail['detail']['eventName'] \\A(?i:GetCallerIdentity)\\z candidates.$TAG false
 TEXTS    Emitter_Name         firstseen_candidates
-    # With storage.path set in [SERVICE], `filesystem` keeps candidates that have not gone out over a restart.
-    Emitter_Storage.type memory
+    # Needs storage.path in [SERVICE]. In memory, what is over the emitter's limit would be dropped.
+    Emitter_Storage.type filesystem
 ";
         let text = |key: &&str| {
             format!(
@@ -207,7 +244,26 @@ TEXTS    Emitter_Name         firstseen_candidates
             )
         };
         let texts: String = TEXT_KEYS.iter().filter(|key| **key != EVENT_BRIDGE).map(text).collect();
-        assert_eq!(section.strip_prefix(HEADER), Some(&*expected.replace("TEXTS", &texts)));
+        let header = HEADER.replace("FORMAT", "").replace("PLACE", FILTER);
+        assert_eq!(section.strip_prefix(&header), Some(&*expected.replace("TEXTS", &texts)));
+    }
+
+    #[test]
+    fn both_formats_have_the_same_rules() {
+        for settings in ["", "event_root = \"log.it's\"", "dialect = \"ecs\""] {
+            let candidates = candidates(settings);
+            let Ok(classic) = rewrite_tag(&candidates, Format::Classic) else { continue };
+            let yaml = rewrite_tag(&candidates, Format::Yaml).expect("it can be printed");
+            let of = |text: &str, key: &str| -> Vec<String> {
+                text.lines().filter_map(|line| Some(line.trim().strip_prefix(key)?.trim().to_owned())).collect()
+            };
+            let unquoted: Vec<String> = of(&yaml, "rule:")
+                .iter()
+                .map(|rule| rule.trim_start_matches('\'').trim_end_matches('\'').replace("''", "'"))
+                .collect();
+            assert_eq!(of(&classic, "Rule"), unquoted, "{settings}");
+            assert!(!unquoted.is_empty());
+        }
     }
 
     #[test]
@@ -229,7 +285,8 @@ TEXTS    Emitter_Name         firstseen_candidates
     #[test]
     fn a_key_that_cannot_be_named_is_refused() {
         for (root, says) in [("a b", "cannot name the key \"a b\""), ("a.b.c.d", "more than 3 levels")] {
-            let error = rewrite_tag(&candidates(&format!("event_root = {root:?}"))).expect_err(root).to_string();
+            let error =
+                rewrite_tag(&candidates(&format!("event_root = {root:?}")), Format::Yaml).expect_err(root).to_string();
             assert!(error.contains(says), "{error}");
         }
     }

@@ -16,7 +16,7 @@ use firstseen_engine::rule::compile::{Compiled, Replaced};
 use firstseen_engine::rule::diagnostic::Diagnostic;
 use firstseen_engine::rule::{Pack, Rule};
 
-use crate::args::{self, Language};
+use crate::args::{self, Format, Language};
 use crate::commands::standard_output::StandardOutput;
 use crate::commands::{self, counted, counted_as, exit_code, printable};
 use crate::warning;
@@ -32,6 +32,9 @@ const NO_RULE_ON: &str = "0 rules: every built-in rule is switched off, and the 
 
 /// Compiles a configuration directory and writes its pack, or prints what tells its candidates.
 pub(crate) fn run(args: &args::Compile) -> anyhow::Result<ExitCode> {
+    if args.format.is_some() && args.print != Some(Language::FluentBit) {
+        bail!("--format is for --print fluent-bit: leave it out");
+    }
     let sources = Sources::read(&args.dir)?;
     commands::warn_of_open_directory(&args.dir);
     warn_of_unread(&sources.unread);
@@ -52,7 +55,7 @@ pub(crate) fn run(args: &args::Compile) -> anyhow::Result<ExitCode> {
         bail!("{}: {NO_RULE_ON}; no pack is written", args.dir.display());
     }
     if let Some(language) = args.print {
-        return print(language, pack);
+        return print(language, args.format, pack);
     }
     let path = configuration::write_pack(&args.dir, pack)?;
     let mut out = StandardOutput::new();
@@ -62,11 +65,17 @@ pub(crate) fn run(args: &args::Compile) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(language: Language, pack: &Pack) -> anyhow::Result<ExitCode> {
+fn print(language: Language, format: Option<Format>, pack: &Pack) -> anyhow::Result<ExitCode> {
     let candidates = Candidates::of(pack);
     let text = match language {
         Language::Vrl => vrl::condition(&candidates),
-        Language::FluentBit => fluent_bit::rewrite_tag(&candidates)?,
+        Language::FluentBit => {
+            let format = match format {
+                None | Some(Format::Classic) => fluent_bit::Format::Classic,
+                Some(Format::Yaml) => fluent_bit::Format::Yaml,
+            };
+            fluent_bit::rewrite_tag(&candidates, format)?
+        }
     };
     let mut out = StandardOutput::new();
     out.write_all(text.as_bytes())?;

@@ -1,10 +1,12 @@
 //! `firstseen check`, as its user runs it: findings in both formats, with their lines.
 //!
-//! In: configurations with one thing wrong each, beside good ones. Out: the lines and the exit code. Not here: how the formats are
-//! read (`firstseen::fluent_bit_configuration`).
+//! In: configurations with one thing wrong each, beside good ones, those of `tests/cases/fluent-bit` among them. Out: the lines and the
+//! exit code. Not here: how the formats are read (`firstseen::fluent_bit`).
 
 use std::path::Path;
 use std::process::Command;
+
+use firstseen::mmdb::{Value, database};
 
 use super::{PASS_THROUGH, RULE, firstseen, module, text, told, unread};
 
@@ -18,8 +20,16 @@ const FORMATS: [&str; 2] = ["conf", "yaml"];
 impl Filters {
     /// A lookup and firstseen, as they should be.
     fn good(module: &Path, directory: &Path) -> Filters {
+        let database = directory.with_file_name("asn.mmdb");
+        write_asn_database(&database);
         Filters(Vec::new())
-            .with(&[("Name", "geoip2"), ("Match", "aws.cloudtrail"), ("Record", ORGANIZATION_RECORD)])
+            .with(&[
+                ("Name", "geoip2"),
+                ("Match", "aws.cloudtrail"),
+                ("Database", database.to_str().unwrap()),
+                ("Lookup_Key", "sourceIPAddress"),
+                ("Record", ORGANIZATION_RECORD),
+            ])
             .with(&[
                 ("Name", "wasm"),
                 ("Match", "aws.cloudtrail"),
@@ -61,6 +71,8 @@ impl Filters {
                 };
             }
         }
+        text +=
+            if format == "conf" { "[SERVICE]\n    storage.path /tmp\n" } else { "service:\n  storage.path: /tmp\n" };
         text
     }
 
@@ -82,6 +94,15 @@ impl Filters {
 }
 
 const ORGANIZATION_RECORD: &str = "source.as.organization.name sourceIPAddress %{autonomous_system_organization}";
+
+fn write_asn_database(file: &Path) {
+    let row = vec![
+        ("autonomous_system_number", Value::Number(64_496)),
+        ("autonomous_system_organization", Value::Text("Example Hosting".to_owned())),
+    ];
+    let network = ("198.51.100.0".parse().unwrap(), 24);
+    std::fs::write(file, database("GeoLite2-ASN", 1, &[(network, Value::Map(row))])).unwrap();
+}
 
 /// A module, the configuration directory of a filter, and filters that use them as they should.
 fn good_filters() -> (tempfile::TempDir, Filters) {
@@ -287,14 +308,19 @@ fn check_finds_a_missing_lookup_for_rules_that_ask_for_it() {
         [("Name", "record_modifier"), ("Match", "*"), ("Record", "source.as.organization.name ACME")],
         [("Name", "nest"), ("Match", "*"), ("Nest_under", "source")],
         [("Name", "lua"), ("Match", "*"), ("Script", "x.lua")],
-        [("Name", "geoip2"), ("Match_Regex", "^aws"), ("Record", ORGANIZATION_RECORD)],
     ] {
         assert_found(directory, &before(&others), None);
     }
+    let expression = good.without(0, "Match");
+    let mut expression = Filters(expression.0);
+    expression.0[0].push(("Match_Regex".to_owned(), "^aws".to_owned()));
+    assert_found(directory, &expression, None);
 
     // A branch has what was written before the branching.
-    let rewrite =
-        |rule: &str| [("Name", "rewrite_tag".to_owned()), ("Match", "aws.*".to_owned()), ("Rule", rule.to_owned())];
+    let rewrite = |rule: &str| {
+        [("Name", "rewrite_tag"), ("Match", "aws.*"), ("Rule", rule), ("Emitter_Storage.type", "filesystem")]
+            .map(|(key, value)| (key, value.to_owned()))
+    };
     let branched = |order: [usize; 3], rule: &str| {
         let rewrite = rewrite(rule);
         let rewrite: Vec<_> = rewrite.iter().map(|(key, value)| (*key, value.as_str())).collect();
@@ -363,7 +389,10 @@ fn check_finds_the_same_in_processors() {
     let (directory, _) = good_filters();
     let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
     let (file, module, state) = (path("fluent-bit.yaml"), path("module.wasm"), path("state"));
-    let lookup = format!("          - name: geoip2\n            record: {ORGANIZATION_RECORD}\n");
+    let asn = path("asn.mmdb");
+    let lookup = format!(
+        "          - name: geoip2\n            database: {asn}\n            lookup_key: sourceIPAddress\n            record: {ORGANIZATION_RECORD}\n"
+    );
     let wasm = format!(
         "          - name: wasm\n            wasmPath: {module}\n            functionName: firstseen\n            accessible_paths: [{state}]\n"
     );
@@ -371,10 +400,14 @@ fn check_finds_the_same_in_processors() {
         format!("pipeline:\n  inputs:\n    - name: dummy\n      tag: a\n      processors:\n        logs:\n{logs}")
     };
     let outputs = |logs: &str| {
-        format!("  outputs:\n    - name: stdout\n      match: a\n      processors:\n        logs:\n{logs}")
+        format!(
+            "  outputs:\n    - name: stdout\n      match: a\n      workers: 0\n      processors:\n        logs:\n{logs}"
+        )
     };
     let other_input = format!("    - name: dummy\n      tag: b\n      processors:\n        logs:\n{lookup}");
-    let filter = format!("  filters:\n    - name: geoip2\n      match: a\n      record: {ORGANIZATION_RECORD}\n");
+    let filter = format!(
+        "  filters:\n    - name: geoip2\n      match: a\n      database: {asn}\n      lookup_key: sourceIPAddress\n      record: {ORGANIZATION_RECORD}\n"
+    );
     let asks = "the rule \"";
     for (text, line, what) in [
         (inputs(&format!("{lookup}{wasm}")), 0, ""),
@@ -383,8 +416,8 @@ fn check_finds_the_same_in_processors() {
         (inputs(&format!("{wasm}{lookup}")), 7, asks),
         (inputs(&wasm) + &other_input, 7, asks),
         (inputs(&wasm) + &filter, 7, asks),
-        (inputs(&format!("{lookup}{wasm}            event_format: msgpack\n")), 13, "with Event_Format msgpack"),
-        (inputs(&format!("{lookup}{wasm}{wasm}")), 16, "the directory "),
+        (inputs(&format!("{lookup}{wasm}            event_format: msgpack\n")), 15, "with Event_Format msgpack"),
+        (inputs(&format!("{lookup}{wasm}{wasm}")), 18, "the directory "),
     ] {
         std::fs::write(&file, &text).unwrap();
         let output = firstseen(&["check", &file], b"");
@@ -438,11 +471,200 @@ fn check_goes_on_after_a_file_that_cannot_be_read_and_keeps_its_exit_code() {
     assert_eq!(unread(&["check", &wrong]).status.code(), Some(1));
 }
 
+/// The configurations below `tests/cases/fluent-bit`, with what they name by variables.
+struct Cases {
+    directory: tempfile::TempDir,
+    root: std::path::PathBuf,
+}
+
+impl Cases {
+    fn new() -> Cases {
+        let directory = tempfile::tempdir().unwrap();
+        module(directory.path(), PASS_THROUGH);
+        std::fs::create_dir(directory.path().join("state")).unwrap();
+        write_asn_database(&directory.path().join("asn.mmdb"));
+        let names = Value::Map(vec![("names", Value::Map(vec![("en", Value::Text("Example City".to_owned()))]))]);
+        let network = ("198.51.100.0".parse().unwrap(), 24);
+        let cities = database("GeoLite2-City", 1, &[(network, Value::Map(vec![("city", names)]))]);
+        std::fs::write(directory.path().join("city.mmdb"), cities).unwrap();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/cases/fluent-bit").canonicalize().unwrap();
+        Cases { directory, root }
+    }
+
+    /// The configurations of a folder: files, and `fluent-bit.*` in folders of several files.
+    fn files(&self, folder: &str) -> Vec<std::path::PathBuf> {
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(self.root.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                files.push(path);
+                continue;
+            }
+            let named = |ending| path.join("fluent-bit").with_extension(ending);
+            files.extend(FORMATS.map(named).into_iter().filter(|file| file.is_file()));
+        }
+        files.sort();
+        files
+    }
+
+    fn check(&self, file: &Path) -> std::process::Output {
+        let mut check = Command::new(env!("CARGO_BIN_EXE_firstseen"));
+        for (variable, name) in
+            [("MODULE", "module.wasm"), ("STATE", "state"), ("ASN", "asn.mmdb"), ("CITY", "city.mmdb")]
+        {
+            check.env(variable, self.directory.path().join(name));
+        }
+        check.arg("check").arg(file).output().unwrap()
+    }
+}
+
+/// The first line of each says which line is wrong, or a place in another file, and words of what is found.
+#[test]
+fn check_names_each_fault_of_the_broken_cases() {
+    let cases = Cases::new();
+    let files = cases.files("broken");
+    for file in &files {
+        let text = std::fs::read_to_string(file).unwrap();
+        let expected = text.lines().next().unwrap().strip_prefix("# finds ").unwrap_or_else(|| panic!("{file:?}"));
+        let (line, words) = expected.split_once(": ").unwrap();
+        let output = cases.check(file);
+        let (code, out, err) = told(&output);
+        assert_eq!((code, err, out.lines().count()), (Some(1), "", 1), "{file:?}\n{out}");
+        let place = match line.parse::<usize>() {
+            Ok(line) => format!("{}:{line}: ", file.display()),
+            Err(_) => format!("{}: ", file.with_file_name(line).display()),
+        };
+        assert!(out.starts_with(&place) && out.contains(words) && out.contains("; "), "{file:?}\n{out}");
+    }
+    assert!(files.len() >= 40, "{}", files.len());
+}
+
+#[test]
+fn check_says_nothing_of_the_good_cases() {
+    let cases = Cases::new();
+    let files = cases.files("good");
+    for file in &files {
+        assert_eq!(told(&cases.check(file)), (Some(0), "", ""), "{file:?}");
+    }
+    assert!(files.len() >= 20, "{}", files.len());
+}
+
+/// Whether this process may take on another user, whose name and groups every Linux has.
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
+}
+
+#[test]
+fn check_finds_what_a_user_cannot_read_or_write() {
+    use std::os::unix::fs::PermissionsExt;
+
+    if !is_root() {
+        return;
+    }
+    let (directory, good) = good_filters();
+    let directory = directory.path();
+    let file = good.write(directory, "conf");
+    let mode = |name: &str, mode: u32| {
+        std::fs::set_permissions(directory.join(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let found = |user: &str| {
+        let output = firstseen(&["check", "--user", user, &file], b"");
+        let (code, out, err) = told(&output);
+        assert_eq!(err, "");
+        assert_eq!(code, Some(i32::from(!out.is_empty())), "{out}");
+        out.to_owned()
+    };
+    let one = |what: &str| {
+        let out = found("nobody");
+        assert!(out.lines().count() == 1 && out.contains(what), "{out}expected {what}");
+    };
+    std::fs::write(directory.join("state/firstseen.state"), "").unwrap();
+    for (name, bits) in
+        [(".", 0o755), ("state", 0o777), ("state/firstseen.state", 0o666), ("asn.mmdb", 0o644), ("module.wasm", 0o644)]
+    {
+        mode(name, bits);
+    }
+    assert_eq!((found("nobody"), found("root")), (String::new(), String::new()));
+    let shown = |name: &str| directory.join(name).display().to_string();
+    mode("state/firstseen.state", 0o644);
+    one(&format!(
+        "the user nobody cannot read and write the file {}; change its owner",
+        shown("state/firstseen.state")
+    ));
+    assert_eq!(found("root"), "");
+    mode("state/firstseen.state", 0o666);
+    mode("state", 0o700);
+    one(&format!("the user nobody cannot read and write the directory {}; ", shown("state")));
+    mode("state", 0o777);
+    mode("asn.mmdb", 0o600);
+    one(&format!("the user nobody cannot read the database {}; ", shown("asn.mmdb")));
+    mode("asn.mmdb", 0o644);
+    mode("module.wasm", 0o600);
+    one(&format!("the user nobody cannot read WASM_Path {}; ", shown("module.wasm")));
+    mode("module.wasm", 0o644);
+    // What Fluent Bit keeps for itself.
+    std::fs::create_dir(directory.join("private")).unwrap();
+    mode("private", 0o700);
+    let db = shown("private/tail.db");
+    let tail = format!(
+        "[INPUT]\n    Name tail\n    Tag aws.cloudtrail\n    Parser json\n    DB {db}\n    storage.type filesystem\n"
+    );
+    std::fs::write(&file, good.text("conf") + &tail).unwrap();
+    one(&format!("the user nobody cannot read and write the directory of DB {}; ", shown("private")));
+    good.write(directory, "conf");
+    mode(".", 0o700);
+    one(&format!("the user nobody cannot enter {}, on the way to ", directory.display()));
+    let output = firstseen(&["check", "--user", "no-such-user", &file], b"");
+    let (code, out, err) = told(&output);
+    assert_eq!((code, out), (Some(2), ""));
+    assert!(err.contains("there is no user no-such-user here"), "{err}");
+}
+
+/// A directory that cannot be entered is not one with rules that are not compiled.
+#[test]
+fn check_tells_an_unreadable_directory_from_one_without_a_pack() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+
+    let (directory, good) = good_filters();
+    let directory = directory.path();
+    let (file, state) = (good.write(directory, "conf"), directory.join("state"));
+    // The program is where another user may start it.
+    let program = directory.join("firstseen");
+    std::fs::copy(env!("CARGO_BIN_EXE_firstseen"), &program).unwrap();
+    for (path, mode) in [(directory, 0o755), (state.as_path(), 0o000)] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let mut check = Command::new(program);
+    if is_root() {
+        check.uid(65534).gid(65534);
+    }
+    check.args(["check", &file]);
+    // Another test may have started a program while the copy was open, and still hold it.
+    let output = loop {
+        match check.output() {
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+            output => break output.unwrap(),
+        }
+    };
+    std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let (code, out, _) = told(&output);
+    let line = good.line("conf", 1, Some("Accessible_Paths"));
+    let start =
+        format!("{file}:{line}: the directory {} cannot be read by this user (Permission denied", state.display());
+    assert!(code == Some(1) && out.starts_with(&start) && out.lines().count() == 1, "{out}");
+}
+
 #[test]
 fn check_finds_nothing_in_the_examples() {
     let directory = tempfile::tempdir().unwrap();
     let module = module(directory.path(), PASS_THROUGH);
+    let asn = directory.path().join("asn.mmdb");
+    write_asn_database(&asn);
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config-examples/fluent-bit");
+    std::fs::copy(examples.join("parsers.conf"), directory.path().join("parsers.conf")).unwrap();
     let mut checked = 0;
     for entry in std::fs::read_dir(examples).unwrap() {
         let example = entry.unwrap().path();
@@ -457,6 +679,7 @@ fn check_finds_nothing_in_the_examples() {
         let states = directory.path().join(example.file_name().unwrap()).with_added_extension("states");
         let text = text
             .replace("/usr/lib/firstseen/firstseen.wasm", module.to_str().unwrap())
+            .replace("/usr/share/GeoIP/GeoLite2-ASN.mmdb", asn.to_str().unwrap())
             .replace("/var/lib/firstseen/", &format!("{}/", states.display()));
         let file = directory.path().join(example.file_name().unwrap());
         std::fs::write(&file, &text).unwrap();

@@ -1,4 +1,4 @@
-//! The format in YAML: `env`, `includes`, and of `pipeline` the filters and the processors of logs.
+//! The format in YAML: `env`, `includes`, `service`, `parsers`, and of `pipeline` all but processors of metrics and traces.
 //!
 //! Bounds: [`MAX_NESTING`]. Not here: all other keys; aliases, which Fluent Bit does not take.
 
@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use yaml_rust2::parser::{Event, Parser};
 use yaml_rust2::scanner::TScalarStyle;
 
-use super::{Place, Property, RawStep, Reader, Stage};
+use super::{Kind, Place, Property, Reader, Stage};
 
 /// How deep lists and maps may nest; Fluent Bit's own need 8 levels.
 const MAX_NESTING: usize = 64;
@@ -56,6 +56,17 @@ impl Reader {
                             self.read_part(file, part)?;
                         }
                     }
+                    "service" => {
+                        let keys = entries(file, node, key)?;
+                        self.add(place(file, *line), Kind::Service, properties(file, keys));
+                    }
+                    "parsers" => {
+                        for parser in items(file, node, key)? {
+                            let keys = entries(file, parser, "an entry of parsers")?;
+                            self.add(place(file, parser.line), Kind::Parser, properties(file, keys));
+                        }
+                    }
+                    "customs" | "stream_processor" => self.add(place(file, *line), Kind::OtherSource, Vec::new()),
                     _ => {}
                 }
             }
@@ -102,26 +113,33 @@ impl Reader {
         if !["inputs", "filters", "outputs"].contains(&name.as_str()) {
             return Ok(());
         }
-        for plugin in items(file, &part.node, &name)? {
+        for (plugin_name, plugin) in plugins(file, &part.node, &name)? {
             let of_list = format!("an entry of {name}");
             let keys = entries(file, plugin, &of_list)?;
-            if name == "filters" {
-                self.steps.push(step(file, plugin.line, Stage::Filter, keys));
+            let place = place(file, plugin.line);
+            let mut own = properties(file, keys);
+            if let Some(value) = plugin_name {
+                own.push(Property { key: "name".to_owned(), value: value.to_owned(), place: place.clone() });
+            }
+            let (kind, stage) = match name.as_str() {
+                "filters" => (Kind::Step(Stage::Filter), Stage::Filter),
+                "inputs" => (Kind::Input, Stage::Input(self.inputs)),
+                _ => (Kind::Output, Stage::Output(self.outputs)),
+            };
+            self.add(place, kind, own);
+            if stage == Stage::Filter {
                 continue;
             }
             let Some(processors) = keys.iter().find(|entry| entry.key.eq_ignore_ascii_case("processors")) else {
                 continue;
             };
-            let owner = self.owners.len();
-            self.owners.push(properties(file, keys));
-            let stage = if name == "inputs" { Stage::Input(owner) } else { Stage::Output(owner) };
             for Entry { key, node, .. } in entries(file, &processors.node, "processors")? {
                 if !key.eq_ignore_ascii_case("logs") {
                     continue;
                 }
                 for processor in items(file, node, "logs")? {
                     let keys = entries(file, processor, "an entry of logs")?;
-                    self.steps.push(step(file, processor.line, stage, keys));
+                    self.add(self::place(file, processor.line), Kind::Step(stage), properties(file, keys));
                 }
             }
         }
@@ -133,11 +151,7 @@ fn place(file: &Rc<Path>, line: usize) -> Place {
     Place { file: Rc::clone(file), line }
 }
 
-fn step(file: &Rc<Path>, line: usize, stage: Stage, keys: &[Entry]) -> RawStep {
-    RawStep { place: place(file, line), stage, properties: properties(file, keys) }
-}
-
-/// The keys whose values are texts, or lists of them, which stand for several keys.
+/// The keys with their texts; a list of texts stands for several keys.
 fn properties(file: &Rc<Path>, keys: &[Entry]) -> Vec<Property> {
     let mut properties = Vec::new();
     for Entry { key, line, node } in keys {
@@ -146,10 +160,10 @@ fn properties(file: &Rc<Path>, keys: &[Entry]) -> Vec<Property> {
             _ => std::slice::from_ref(node),
         };
         for value in values {
-            if let Value::Text(text) = &value.value {
-                let (key, value) = (snake_case(key), text.trim().to_owned());
-                properties.push(Property { key, value, place: place(file, *line) });
-            }
+            // Of a map it counts that it is there.
+            let text = if let Value::Text(text) = &value.value { text.trim() } else { "" };
+            let key = snake_case(key);
+            properties.push(Property { key, value: text.to_owned(), place: place(file, *line) });
         }
     }
     properties
@@ -176,6 +190,16 @@ fn items<'a>(file: &Rc<Path>, node: &'a Node, name: &str) -> anyhow::Result<&'a 
         Value::List(list) => Ok(list),
         Value::Text(text) if is_nothing(text) => Ok(&[]),
         _ => bail!("{}: {name} is no list; begin each entry with -", place(file, node.line)),
+    }
+}
+
+/// The plugins of a list, or of a map from names to their keys, which old versions took.
+fn plugins<'a>(file: &Rc<Path>, node: &'a Node, name: &str) -> anyhow::Result<Vec<(Option<&'a str>, &'a Node)>> {
+    match &node.value {
+        Value::Map(entries) if entries.iter().all(|entry| matches!(entry.node.value, Value::Map(_))) => {
+            Ok(entries.iter().map(|entry| (Some(entry.key.as_str()), &entry.node)).collect())
+        }
+        _ => Ok(items(file, node, name)?.iter().map(|item| (None, item)).collect()),
     }
 }
 

@@ -1,11 +1,11 @@
-//! Fluent Bit's configuration, as far as it says which filters see which records in which order.
+//! Fluent Bit's configuration, as far as it says which records take which way from inputs through filters to outputs.
 //!
 //! In: a file in the classic format or, by its ending `.yaml` or `.yml`, in YAML, and the files that it includes. Out: one
-//! [`Configuration`] for either format: its filters and its processors of logs, with their properties, variables put in.
-//! Like Fluent Bit, it looks for relative paths of the classic format's `@INCLUDE` in the current directory, then in that
-//! of the first file; for those of YAML's `includes` in the directory of the including file.
-//! Bounds: [`MAX_FILES`] files, each read once. Not here: what the properties mean to a filter, the sections that hold no
-//! filters (parsers, plugins, stream tasks), and whether Fluent Bit would take the rest.
+//! [`Configuration`] for either format: its inputs, filters, processors of logs, outputs, parsers and service, with their properties,
+//! variables put in. Like Fluent Bit, it looks for relative paths of the classic format's `@INCLUDE` in the current directory, then in
+//! that of the first file; for those of YAML's `includes` in the directory of the including file.
+//! Bounds: [`MAX_FILES`] files, each read once. Not here: what the properties mean to a plugin, the sections that change no way of
+//! records (plugins, custom ones), and whether Fluent Bit would take the rest.
 
 mod classic;
 mod tags;
@@ -14,6 +14,7 @@ mod yaml;
 use std::collections::HashMap;
 use std::fmt;
 use std::fs;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -30,27 +31,55 @@ const MAX_FILES: usize = 1000;
 pub struct Configuration {
     /// The file, as it was named.
     pub file: PathBuf,
-    /// All files that were read, the first one included, without links in their paths.
+    /// All files that were read, the first one included, without links in their paths. Those of parsers are not among them.
     pub files: Vec<PathBuf>,
+    /// The keys of the service, of all its sections.
+    pub service: Section,
+    /// Inputs, in the order of the files.
+    pub inputs: Vec<Tagged>,
     /// Filters and processors of logs, in the order of the files.
     pub steps: Vec<Step>,
-    /// Variables that a step names and nothing sets: Fluent Bit puts nothing in their place.
+    /// Outputs, in the order of the files.
+    pub outputs: Vec<Tagged>,
+    /// Parsers, those of parsers files included.
+    pub parsers: Vec<Section>,
+    /// Whether all parsers files could be read.
+    pub has_all_parsers: bool,
+    /// Whether records may come from elsewhere than the inputs and filters, as from stream tasks.
+    pub has_other_sources: bool,
+    /// Variables that a filter or processor names and nothing sets: Fluent Bit puts nothing in their place.
     pub unset: Vec<(Place, String)>,
+}
+
+/// Keys and values that belong together.
+#[derive(Debug, Default)]
+pub struct Section {
+    /// Where it begins.
+    pub place: Place,
+    /// The plugin's name, in lower case; of a parser, its name as it is.
+    pub plugin: String,
+    /// Its properties other than the name, in their order; a key may stand several times.
+    pub properties: Vec<Property>,
+}
+
+/// An input with the tags that it gives, or an output with those that it takes.
+#[derive(Debug)]
+pub struct Tagged {
+    /// Its keys.
+    pub section: Section,
+    /// Its tags.
+    pub tags: Tags,
 }
 
 /// A filter or a processor.
 #[derive(Debug)]
 pub struct Step {
-    /// Where it begins.
-    pub place: Place,
+    /// Its keys.
+    pub section: Section,
     /// When records come to it.
     pub stage: Stage,
     /// Which records come to it.
     pub tags: Tags,
-    /// The plugin's name, in lower case.
-    pub plugin: String,
-    /// Its properties other than the name, in their order; a key may stand several times.
-    pub properties: Vec<Property>,
 }
 
 /// A key and its value.
@@ -58,13 +87,13 @@ pub struct Step {
 pub struct Property {
     /// In lower case, words parted by `_`.
     pub key: String,
-    /// As the filter gets it.
+    /// As the plugin gets it.
     pub value: String,
     /// Where the key stands.
     pub place: Place,
 }
 
-/// When records come to a step; the number tells the owners of processors apart.
+/// When records come to a step; the number is that of the input or output that it is a processor of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// A processor of an input: before all filters.
@@ -84,16 +113,58 @@ pub struct Place {
     pub line: usize,
 }
 
+impl Default for Place {
+    fn default() -> Place {
+        Place { file: Rc::from(Path::new("")), line: 0 }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.file.display(), self.line)
     }
 }
 
-impl Step {
+impl Deref for Step {
+    type Target = Section;
+
+    fn deref(&self) -> &Section {
+        &self.section
+    }
+}
+
+impl Deref for Tagged {
+    type Target = Section;
+
+    fn deref(&self) -> &Section {
+        &self.section
+    }
+}
+
+impl Section {
     /// The property of this key; the last one, if it stands several times.
     pub fn property(&self, key: &str) -> Option<&Property> {
         self.properties.iter().rev().find(|property| property.key == key)
+    }
+
+    /// The value of this key; the last one, if it stands several times.
+    pub fn value(&self, key: &str) -> Option<&str> {
+        self.property(key).map(|property| property.value.as_str())
+    }
+
+    /// Whether this key has a value that nobody can tell, for a variable in it is not set here.
+    pub fn is_unknown(&self, key: &str) -> bool {
+        self.value(key).is_some_and(|value| value.contains("${"))
+    }
+
+    /// Where this key stands, or the section if it does not.
+    pub fn place_of(&self, key: &str) -> &Place {
+        self.property(key).map_or(&self.place, |property| &property.place)
+    }
+
+    /// Whether this key is switched on.
+    pub fn is_on(&self, key: &str) -> bool {
+        self.value(key).is_some_and(|value| ["true", "on", "yes"].iter().any(|on| value.eq_ignore_ascii_case(on)))
     }
 
     /// All values of this key.
@@ -115,6 +186,11 @@ impl Configuration {
         let mut reader = Reader { format, ..Reader::default() };
         reader.read_file(file)?;
         Ok(reader.finish(file, |name| std::env::var(name).ok()))
+    }
+
+    /// The parser of this name.
+    pub fn parser(&self, name: &str) -> Option<&Section> {
+        self.parsers.iter().rev().find(|parser| parser.plugin == name)
     }
 
     /// Whether a record of some tag comes to the step `earlier` and then, under the same tag, to the step `later`.
@@ -147,17 +223,30 @@ struct Reader {
     files: Vec<PathBuf>,
     /// `@SET` and `env`; the last one of a name counts.
     variables: HashMap<String, String>,
-    steps: Vec<RawStep>,
-    /// The properties of inputs and outputs with processors.
-    owners: Vec<Vec<Property>>,
+    sections: Vec<RawSection>,
+    /// How many inputs and outputs there are so far.
+    inputs: usize,
+    outputs: usize,
 }
 
-/// A step whose name is still among its properties.
+/// A section whose name is still among its properties.
 #[derive(Debug)]
-struct RawStep {
+struct RawSection {
     place: Place,
-    stage: Stage,
+    kind: Kind,
     properties: Vec<Property>,
+}
+
+/// What a section is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Service,
+    Input,
+    Step(Stage),
+    Output,
+    Parser,
+    /// Records may come from it.
+    OtherSource,
 }
 
 impl Reader {
@@ -200,45 +289,118 @@ impl Reader {
         Ok(())
     }
 
+    fn add(&mut self, place: Place, kind: Kind, properties: Vec<Property>) {
+        self.inputs += usize::from(kind == Kind::Input);
+        self.outputs += usize::from(kind == Kind::Output);
+        self.sections.push(RawSection { place, kind, properties });
+    }
+
     /// Puts the variables in: those of the files, then those of the environment.
     fn finish(self, file: &Path, environment: impl Fn(&str) -> Option<String>) -> Configuration {
-        let Reader { files, variables, steps, owners, .. } = self;
+        let Reader { files, variables, sections, .. } = self;
         let variable = |name: &str| variables.get(name).cloned().or_else(|| environment(name));
-        let mut unset = Vec::new();
-        let owners: Vec<Vec<Property>> =
-            owners.into_iter().map(|properties| with_variables(properties, &variable, &mut unset)).collect();
-        let steps = steps.into_iter().map(|RawStep { place, stage, properties }| {
-            let mut properties = with_variables(properties, &variable, &mut unset);
+        let mut configuration = Configuration {
+            file: file.to_path_buf(),
+            files,
+            service: Section::default(),
+            inputs: Vec::new(),
+            steps: Vec::new(),
+            outputs: Vec::new(),
+            parsers: Vec::new(),
+            has_all_parsers: true,
+            has_other_sources: false,
+            unset: Vec::new(),
+        };
+        let mut steps = Vec::new();
+        for RawSection { place, kind, properties } in sections {
+            let is_step = matches!(kind, Kind::Step(_));
+            let unset = is_step.then_some(&mut configuration.unset);
+            let mut section = Section::new(place, properties, &variable, unset);
+            if kind != Kind::Parser {
+                section.plugin = section.plugin.to_lowercase();
+            }
+            match kind {
+                Kind::Service => configuration.service.properties.extend(section.properties),
+                Kind::Input => {
+                    let tags = Tags::of_input(&section);
+                    configuration.inputs.push(Tagged { section, tags });
+                }
+                Kind::Output => {
+                    let tags = Tags::of_match(&section.properties).unwrap_or(Tags::Any);
+                    configuration.outputs.push(Tagged { section, tags });
+                }
+                Kind::Step(stage) => steps.push((stage, section)),
+                Kind::Parser => configuration.parsers.push(section),
+                Kind::OtherSource => configuration.has_other_sources = true,
+            }
+        }
+        configuration.has_other_sources |= configuration.service.property("streams_file").is_some();
+        for (stage, section) in steps {
             let tags = match stage {
-                Stage::Filter => Tags::of_match(&properties).unwrap_or(Tags::None),
-                Stage::Input(owner) => Tags::of_input(&owners[owner]),
-                Stage::Output(owner) => Tags::of_match(&owners[owner]).unwrap_or(Tags::Any),
+                Stage::Filter => Tags::of_match(&section.properties).unwrap_or(Tags::None),
+                Stage::Input(owner) => configuration.inputs[owner].tags.clone(),
+                Stage::Output(owner) => configuration.outputs[owner].tags.clone(),
             };
-            let name = properties.iter().rev().find(|property| property.key == "name");
-            let plugin = name.map(|name| name.value.to_lowercase()).unwrap_or_default();
-            properties.retain(|property| property.key != "name");
-            Step { place, stage, tags, plugin, properties }
-        });
-        let steps = steps.filter(is_active).collect();
-        Configuration { file: file.to_path_buf(), files, steps, unset }
+            configuration.steps.push(Step { section, stage, tags });
+        }
+        configuration.steps.retain(is_active);
+        configuration.read_parsers_files(&variable);
+        configuration
     }
 }
 
-/// Whether the step is not switched off.
+impl Section {
+    /// A variable that is not set leaves nothing, and is noted in `unset`. Without that the value stays as it is: it may be a secret
+    /// that only Fluent Bit has, and nobody can tell what it is.
+    fn new(
+        place: Place,
+        mut properties: Vec<Property>,
+        variable: &impl Fn(&str) -> Option<String>,
+        mut unset: Option<&mut Vec<(Place, String)>>,
+    ) -> Section {
+        for Property { value, place, .. } in &mut properties {
+            let mut names = Vec::new();
+            let with_variables = with_variables_in(value, variable, &mut |name| names.push(name.to_owned()));
+            match &mut unset {
+                None if !names.is_empty() => continue,
+                None => {}
+                Some(unset) => unset.extend(names.into_iter().map(|name| (place.clone(), name))),
+            }
+            *value = with_variables;
+        }
+        let name = properties.iter().rev().find(|property| property.key == "name");
+        let plugin = name.map(|name| name.value.clone()).unwrap_or_default();
+        properties.retain(|property| property.key != "name");
+        Section { place, plugin, properties }
+    }
+}
+
+impl Configuration {
+    /// Reads the parsers of the files that the service names. One that cannot be read is noted: it may be there where Fluent Bit runs.
+    fn read_parsers_files(&mut self, variable: &impl Fn(&str) -> Option<String>) {
+        let directory = self.files.first().and_then(|first| first.parent()).unwrap_or(Path::new("")).to_path_buf();
+        let names: Vec<PathBuf> = self.service.values("parsers_file").map(PathBuf::from).collect();
+        for name in names {
+            let path = if name.exists() { name } else { directory.join(name) };
+            let format = match path.extension() {
+                Some(ending) if ending == "yaml" || ending == "yml" => Format::Yaml,
+                _ => Format::Classic,
+            };
+            let mut reader = Reader { format, ..Reader::default() };
+            self.has_all_parsers &= reader.read_file(&path).is_ok();
+            for RawSection { place, kind, properties } in reader.sections {
+                if kind == Kind::Parser {
+                    self.parsers.push(Section::new(place, properties, variable, None));
+                }
+            }
+        }
+    }
+}
+
+/// Whether a step is not switched off.
 fn is_active(step: &Step) -> bool {
     let off = |property: &Property| ["false", "off", "no"].iter().any(|no| property.value.eq_ignore_ascii_case(no));
     !step.property("active").is_some_and(off)
-}
-
-fn with_variables(
-    mut properties: Vec<Property>,
-    variable: &impl Fn(&str) -> Option<String>,
-    unset: &mut Vec<(Place, String)>,
-) -> Vec<Property> {
-    for Property { value, place, .. } in &mut properties {
-        *value = with_variables_in(value, variable, &mut |name| unset.push((place.clone(), name.to_owned())));
-    }
-    properties
 }
 
 /// The text with the values of `${NAME}` and `${NAME:-DEFAULT}` in their places; one that is not set is told to `unset`.
@@ -352,9 +514,9 @@ mod tests {
             ["7 geoip2 record=x y z record=k l m", "11 wasm", "17 wasm", "19 grep match=b", "26 wasm"]
         );
         let before = |later: usize| (0..5).filter(|earlier| read.comes_before(*earlier, later)).collect::<Vec<_>>();
-        // The second input has no tag: it may be any.
-        assert_eq!([before(0), before(1), before(2), before(3)], [vec![], vec![0], vec![], vec![2]]);
-        assert_eq!(before(4), [0, 1, 2]);
+        // The first input may take a tag from the path of a request. The second has none: it gives tail.0.
+        assert_eq!([before(0), before(1), before(2), before(3)], [vec![], vec![0], vec![], vec![0, 1]]);
+        assert_eq!(before(4), [0, 1]);
     }
 
     #[test]

@@ -1,23 +1,35 @@
 //! The classic format: `[SECTION]`, then indented lines of a key, blanks and a value; `@INCLUDE` and `@SET` between them.
 //!
-//! Only filters are kept: this format knows no processors. Not here: the rules of indentation, on which Fluent Bit insists.
+//! This format knows no processors. Not here: the rules of indentation, on which Fluent Bit insists.
 
 use std::path::Path;
 use std::rc::Rc;
 
 use anyhow::bail;
 
-use super::{Place, Property, RawStep, Reader, Stage};
+use super::{Kind, Place, Property, Reader, Stage};
 
 /// Where lines of keys belong.
 #[derive(Debug, Clone, Copy)]
 enum Section {
     /// Before the first section.
     None,
-    /// The filter with this number.
-    Filter(usize),
+    /// The section with this number.
+    Kept(usize),
     /// One that is not kept.
     Other,
+}
+
+fn kind_of(name: &str) -> Option<Kind> {
+    Some(match name.to_lowercase().as_str() {
+        "service" => Kind::Service,
+        "input" => Kind::Input,
+        "filter" => Kind::Step(Stage::Filter),
+        "output" => Kind::Output,
+        "parser" => Kind::Parser,
+        "custom" | "stream_task" => Kind::OtherSource,
+        _ => return None,
+    })
 }
 
 impl Reader {
@@ -46,9 +58,9 @@ impl Reader {
                 }
                 group = None;
                 section = Section::Other;
-                if name.eq_ignore_ascii_case("filter") {
-                    section = Section::Filter(self.steps.len());
-                    self.steps.push(RawStep { place, stage: Stage::Filter, properties: Vec::new() });
+                if let Some(kind) = kind_of(name.trim()) {
+                    section = Section::Kept(self.sections.len());
+                    self.add(place, kind, Vec::new());
                 }
                 continue;
             }
@@ -62,9 +74,9 @@ impl Reader {
             match section {
                 Section::None => bail!("{place}: {key} stands in no section; put it behind a line like [FILTER]"),
                 Section::Other => {}
-                Section::Filter(at) => {
+                Section::Kept(at) => {
                     let (key, value) = (key.to_lowercase(), value.trim().to_owned());
-                    self.steps[at].properties.push(Property { key, value, place });
+                    self.sections[at].properties.push(Property { key, value, place });
                 }
             }
         }

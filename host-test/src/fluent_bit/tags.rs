@@ -1,8 +1,35 @@
 //! Which tags a step sees, and whether two steps may see the same.
 //!
-//! Bounds: [`MAX_CELLS`]. Not here: regular expressions, which may match any tag.
+//! Bounds: [`MAX_CELLS`]. Not here: what two regular expressions have in common.
 
-use super::Property;
+use super::{Property, Section};
+
+/// Inputs that give each record the tag that they are told, or their own name and a number. Others, such as `http` and `forward`,
+/// may take it from what arrives.
+const TAGGED_AS_TOLD: [&str; 22] = [
+    "cpu",
+    "disk",
+    "docker",
+    "docker_events",
+    "dummy",
+    "event_test",
+    "exec",
+    "exec_wasi",
+    "head",
+    "kafka",
+    "kmsg",
+    "mem",
+    "mqtt",
+    "netif",
+    "proc",
+    "random",
+    "serial",
+    "stdin",
+    "syslog",
+    "systemd",
+    "tail",
+    "tcp",
+];
 
 /// How many pairs of places two patterns may have and still be compared; any longer ones count as overlapping.
 const MAX_CELLS: usize = 1 << 20;
@@ -12,6 +39,8 @@ const MAX_CELLS: usize = 1 << 20;
 pub enum Tags {
     /// Those that this pattern matches, in which `*` stands for any text.
     Pattern(String),
+    /// Those that begin with a match of this regular expression.
+    Expression(String),
     /// Nobody can tell.
     Any,
     /// None: a filter that matches nothing.
@@ -25,26 +54,39 @@ impl Tags {
             (Tags::None, _) | (_, Tags::None) => false,
             (Tags::Any, _) | (_, Tags::Any) => true,
             (Tags::Pattern(one), Tags::Pattern(other)) => overlap(one.as_bytes(), other.as_bytes()),
+            (Tags::Expression(_), Tags::Expression(_)) => true,
+            (Tags::Expression(expression), Tags::Pattern(tag)) | (Tags::Pattern(tag), Tags::Expression(expression)) => {
+                tag.contains('*') || begins_with_match(expression, tag)
+            }
         }
     }
 
     /// What `Match` and `Match_Regex` say, if one of them is there.
     pub(super) fn of_match(properties: &[Property]) -> Option<Tags> {
-        if properties.iter().any(|property| property.key == "match_regex") {
-            return Some(Tags::Any);
+        let last = |key: &str| properties.iter().rev().find(|property| property.key == key);
+        let is_unknown = |property: Option<&Property>| property.is_some_and(|property| property.value.contains("${"));
+        match (last("match_regex"), last("match")) {
+            (expression, pattern) if is_unknown(expression) || is_unknown(pattern) => Some(Tags::Any),
+            // Either of them is enough.
+            (Some(_), Some(_)) => Some(Tags::Any),
+            (Some(expression), None) => Some(Tags::Expression(expression.value.clone())),
+            (None, pattern) => Some(Tags::Pattern(pattern?.value.clone())),
         }
-        let pattern = properties.iter().rev().find(|property| property.key == "match")?;
-        Some(Tags::Pattern(pattern.value.clone()))
     }
 
-    /// The tags that an input gives: its `Tag`, unless other properties make tags of what arrives.
-    pub(super) fn of_input(properties: &[Property]) -> Tags {
-        let tag = properties.iter().rev().find(|property| property.key == "tag");
-        match tag {
-            Some(tag) if !properties.iter().any(|property| property.key.starts_with("tag_")) => {
-                Tags::Pattern(tag.value.clone())
-            }
-            _ => Tags::Any,
+    /// The tags that an input gives.
+    pub(super) fn of_input(input: &Section) -> Tags {
+        let plugin = input.plugin.to_lowercase();
+        if !TAGGED_AS_TOLD.contains(&plugin.as_str())
+            || input.properties.iter().any(|property| property.key.starts_with("tag_"))
+            || input.is_unknown("tag")
+        {
+            return Tags::Any;
+        }
+        match input.value("tag") {
+            // `tail` and `systemd` put a name in the place of a star.
+            Some(tag) => Tags::Pattern(tag.to_owned()),
+            None => Tags::Pattern(format!("{plugin}.*")),
         }
     }
 
@@ -54,6 +96,17 @@ impl Tags {
             Some((before, _)) => Tags::Pattern(format!("{before}*")),
             None => Tags::Pattern(template.to_owned()),
         }
+    }
+}
+
+/// Whether a tag begins with a match of an expression, which is how Fluent Bit applies `Match_Regex`. An expression that only Fluent
+/// Bit's own library understands may match.
+fn begins_with_match(expression: &str, tag: &str) -> bool {
+    match regex::Regex::new(&format!("^(?:{expression})")) {
+        // Between slashes, with options behind them.
+        _ if expression.starts_with('/') => true,
+        Ok(expression) => expression.is_match(tag),
+        Err(_) => true,
     }
 }
 
@@ -138,6 +191,11 @@ mod tests {
             assert_eq!(other.overlap(&one), expected, "{other:?} {one:?}");
             assert!(one.overlap(&Tags::Any) && !one.overlap(&Tags::None));
         }
+        let expression = |expression: &str| Tags::Expression(expression.to_owned());
+        let tag = |tag: &str| Tags::Pattern(tag.to_owned());
+        assert!(expression("aws|gcp").overlap(&tag("aws.cloudtrail")) && expression("^aws").overlap(&tag("aws.x")));
+        assert!(!expression("cloudtrail").overlap(&tag("aws.cloudtrail")), "it must match from the beginning");
+        assert!(expression("aws").overlap(&tag("*")) && expression("(?<a>").overlap(&tag("x")));
         assert_eq!(Tags::of_template("alerts.$TAG[1].x"), Tags::Pattern("alerts.*".to_owned()));
     }
 
