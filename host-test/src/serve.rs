@@ -98,9 +98,8 @@ async fn serve(module: Module, bytes: &[u8], options: &Options) -> anyhow::Resul
     let receiver = options.forward.clone().map(|(url, receiver)| Receiver::new(&url, receiver)).transpose()?;
     let sidecar =
         Arc::new(Sidecar::new(detection, receiver, options.limits, token).context("the system gives no threads")?);
-    let listener = Listener::bind(options.listen, tls.clone())
-        .await
-        .with_context(|| format!("cannot listen on {}", options.listen))?;
+    let listener =
+        Listener::bind(options.listen, tls.clone()).with_context(|| format!("cannot listen on {}", options.listen))?;
     let address = listener.address()?;
     if let Some(health) = options.health {
         let address = health::serve(health, Arc::clone(&sidecar))

@@ -21,12 +21,15 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
 /// How many connections there may be at once.
 pub const MAX_CONNECTIONS: usize = 512;
+
+/// How many more the system keeps until they are taken: with fewer, a burst of them makes others try again after a second.
+const BACKLOG: u32 = 1024;
 
 /// How long the first byte, the handshake of TLS, and a request's headers may take, and the first request that may send.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -214,8 +217,12 @@ impl Listener {
     ///
     /// # Errors
     /// The address cannot be had.
-    pub async fn bind(address: SocketAddr, tls: Option<Arc<RwLock<TlsAcceptor>>>) -> io::Result<Listener> {
-        Ok(Listener { socket: TcpListener::bind(address).await?, tls })
+    pub fn bind(address: SocketAddr, tls: Option<Arc<RwLock<TlsAcceptor>>>) -> io::Result<Listener> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        #[cfg(unix)]
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        Ok(Listener { socket: socket.listen(BACKLOG)?, tls })
     }
 
     /// The address that it has.
