@@ -57,9 +57,6 @@ impl Check {
         if service.is_on("daemon") {
             let what = "with Daemon On Fluent Bit closes standard error, so nothing that firstseen says is seen";
             self.find(service.place_of("daemon"), what, "leave it out, and have systemd run Fluent Bit");
-        } else if let Some(file) = service.property("log_file").filter(|file| !file.value.is_empty()) {
-            let what = format!("what firstseen says goes to standard error, and not to Log_File {}", file.value);
-            self.find(&file.place, what, "leave Log_File out and keep standard error, as systemd does");
         }
     }
 }
