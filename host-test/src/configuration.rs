@@ -22,7 +22,7 @@ use crate::ownership;
 pub const PACK: &str = "firstseen.pack";
 
 /// The pack that started last, which the module keeps.
-const LAST_PACK: &str = "firstseen.pack.last";
+pub const LAST_PACK: &str = "firstseen.pack.last";
 
 /// The file name of the settings.
 pub const SETTINGS: &str = "firstseen.toml";

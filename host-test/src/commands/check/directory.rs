@@ -6,16 +6,11 @@ use std::path::Path;
 use firstseen::configuration;
 use firstseen::fluent_bit::{Place, Step};
 use firstseen_engine::rule::Pack;
+use firstseen_engine::storage::STATE_FILE;
 
 use super::access::Want;
 use super::{Check, Finding};
-use crate::commands::compile;
-
-/// The history.
-const STATE: &str = "firstseen.state";
-
-/// The last pack that the module could use.
-const LAST_PACK: &str = "firstseen.pack.last";
+use crate::commands::{self, compile};
 
 impl Check {
     /// Checks the configuration directory and what stands in it; the pack that the module will run, if it can.
@@ -60,6 +55,7 @@ impl Check {
             self.find(place, what, "run this as the user that runs Fluent Bit, or as root with --user NAME");
             return None;
         }
+        commands::warn_of_open_directory(directory);
         self.check_files(place, directory);
         self.check_pack(place, directory)
     }
@@ -88,8 +84,11 @@ impl Check {
         if !self.check_access(place, "the directory", directory, Want::CHANGE) {
             return;
         }
-        for (name, want) in [(configuration::PACK, Want::READ), (LAST_PACK, Want::READ), (STATE, Want::READ_AND_WRITE)]
-        {
+        for (name, want) in [
+            (configuration::PACK, Want::READ),
+            (configuration::LAST_PACK, Want::READ),
+            (STATE_FILE, Want::READ_AND_WRITE),
+        ] {
             let file = directory.join(name);
             if fs::symlink_metadata(&file).is_ok() {
                 self.check_access(place, "the file", &file, want);
