@@ -20,7 +20,6 @@ use core::ops::ControlFlow;
 
 use siphasher::sip128::SipHasher24;
 
-use crate::new_terms::MAX_TUPLES;
 use crate::rule::{Dialect, FieldRef, Settings};
 use crate::words::first_word;
 
@@ -650,7 +649,7 @@ fn break_if(found: bool) -> ControlFlow<()> {
 }
 
 /// How many values of one field are told apart: one more than makes too many tuples.
-pub(crate) const MAX_VALUES: usize = MAX_TUPLES + 1;
+pub(crate) const MAX_VALUES: usize = 4097;
 const _: () = assert!(MAX_VALUES <= u16::MAX as usize, "a place of DistinctTexts is a u16");
 
 /// What comes before the first `@` of a name; or, if that is `behind`, what comes behind it, up to a second.

@@ -7,8 +7,8 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::event::EventView;
 use crate::event::timestamp::Millis;
+use crate::event::{EventView, MAX_VALUES};
 use crate::rule::FieldRef;
 
 pub mod fingerprint;
@@ -18,7 +18,7 @@ use fingerprint::{Fingerprint, Key};
 
 /// How many tuples one event may make for one rule. CloudTrail's longest arrays hold some hundred resources. An event with
 /// more alerts for that alone, since what is not looked at may be new.
-pub const MAX_TUPLES: usize = 4096;
+pub const MAX_TUPLES: usize = MAX_VALUES - 1;
 
 /// A rule's term tuples in one event: the cartesian product of its fields' values.
 #[derive(Debug)]
