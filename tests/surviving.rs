@@ -221,6 +221,34 @@ fn two_writers_are_noticed_and_nothing_of_the_first_is_lost() {
 }
 
 #[test]
+fn a_worker_that_overlaps_with_the_one_before_has_all_that_both_have_seen_when_that_one_has_ended() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut old = start(directory.path());
+    reason(&mut old, "a", BEGIN, "e-1");
+    let mut new = start(directory.path());
+    for number in 0..20_u32 {
+        reason(&mut old, &format!("old-{number}"), BEGIN + number, &format!("o-{number}"));
+        reason(&mut new, &format!("new-{number}"), BEGIN + number, &format!("n-{number}"));
+    }
+    drop(old);
+    let at = BEGIN + 70;
+    // The first look finds the file longer than when it was left; the second finds it as it was.
+    assert_eq!(reason(&mut new, "b", at, "e-2").1["durable"], false);
+    assert_eq!(reason(&mut new, "old-3", at + 1, "e-3").0, "never_seen", "it has not seen what the old one has");
+    assert_eq!(reason(&mut new, "c", at + 61, "e-4").1["durable"], true);
+    let lines = said(&new);
+    assert!(lines.len() == 2 && lines[1].contains("the history is durable again"), "{lines:?}");
+    assert_eq!(reason(&mut new, "old-4", at + 62, "e-5").0, "none", "now it has");
+    drop(new);
+    let mut newest = start(directory.path());
+    for number in 0..20 {
+        assert_eq!(reason(&mut newest, &format!("old-{number}"), at + 70, "e").0, "none", "old-{number}");
+        assert_eq!(reason(&mut newest, &format!("new-{number}"), at + 70, "e").0, "none", "new-{number}");
+    }
+    assert!(said(&newest).is_empty(), "{:?}", said(&newest));
+}
+
+#[test]
 fn damage_is_said_once_shown_in_alerts_and_mended() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut instance = start(directory.path());
