@@ -43,7 +43,7 @@ use crate::serve::threads::Threads;
 const MAX_TRAPS: usize = 1024;
 
 /// How long the module works on a batch where the batch was received; then its own thread takes over what else there is.
-const AT_ONCE: Duration = Duration::from_millis(4);
+const AT_ONCE: Duration = Duration::from_millis(10);
 
 /// A record that is longer, in bytes, may take the module longer than that by itself.
 const LONG_RECORD: usize = 64 << 10;
