@@ -1,7 +1,7 @@
-//! The records of a request's body: where they stand in it, and bodies of some of them.
+//! The records of a request's body: where they stand in it.
 //!
-//! In: a body that is in memory whole. Out: the records that may raise alerts, counts of all and of what is
-//! left out, and a body of records alone. Bounds: those of
+//! In: a body that is in memory whole. Out: the records that may raise alerts, and counts of all and of what is
+//! left out. Bounds: those of
 //! [`framing`]; memory for the candidates' places. Not here: what a record means, compression, and where one
 //! record ends and the next begins ([`framing`]), but for this:
 //!
@@ -16,7 +16,7 @@ use std::ops::Range;
 
 use crate::logs::Reason;
 use crate::logs::framing::{Framer, Piece, Step, line_end, trimmed};
-use crate::logs::json_text::{self, Scan, Scanner, Top};
+use crate::logs::json_text::{Scan, Scanner, Top};
 use crate::native_search::NativeSearch;
 
 /// What a body holds.
@@ -59,9 +59,6 @@ pub enum Extent {
     /// A line, which may hold several texts.
     Line,
 }
-
-/// A record's place in the body, and what is to stand there.
-pub type Change = (Range<usize>, Vec<u8>);
 
 /// Finds the records of a body. Those that `is_candidate` accepts and that are no longer than `max_record`
 /// bytes are candidates.
@@ -138,38 +135,6 @@ fn read_texts(body: &[u8], max_record: usize, mut is_candidate: impl FnMut(Nativ
     }
     batch.is_array = framer.has_array();
     batch
-}
-
-/// A body of these records alone, in an array or each on a line: gives out each with what stands behind it, and how
-/// long it was before. A record that has no byte for which it would be written again is not copied.
-///
-/// # Errors
-/// Those of `give`.
-pub fn each_alone<E>(
-    records: impl IntoIterator<Item = Vec<u8>>,
-    is_array: bool,
-    mut give: impl FnMut(Vec<u8>, usize) -> Result<(), E>,
-) -> Result<(), E> {
-    let (mut records, mut compact) = (records.into_iter().peekable(), Vec::new());
-    if is_array {
-        give(b"[".to_vec(), 0)?;
-    }
-    let is_empty = records.peek().is_none();
-    while let Some(mut record) = records.next() {
-        let before = record.len();
-        compact.clear();
-        json_text::compact(&record, &mut compact);
-        if compact.len() < before {
-            record.clone_from(&compact);
-        }
-        record.push(match (is_array, records.peek()) {
-            (false, _) => b'\n',
-            (true, Some(_)) => b',',
-            (true, None) => b']',
-        });
-        give(record, before)?;
-    }
-    if is_array && is_empty { give(b"]".to_vec(), 0) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -1,19 +1,17 @@
 //! The body that is passed on: what came, with the records that the module changed in the place of what stood there.
 //!
-//! In: the texts of a batch, and for each text its changes. Out: the body in pieces, and what the alerts in it are. Bounds: long
-//! parts are not copied; memory is asked for before short ones are, and freed as changes are used up. Not here: packing.
+//! In: the texts of a batch, and the changed records one by one. Out: the body in pieces, and what the alerts in it are. Bounds: long
+//! parts that stay as they are are not copied; memory is asked for before anything else is, once. Not here: packing.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use axum::body::Bytes;
 
 use crate::alerts::{self, Alert};
-use crate::logs::body::{self, Change};
+use crate::logs::json_text;
 use crate::serve::memory::{Exhausted, MemoryPermit};
 use crate::serve::pieces::Pieces;
-
-/// What a change takes beside its text, in bytes: its place in a list that may have doubled, and what the allocator adds.
-pub const CHANGE: usize = 112;
 
 /// What the alerts of a batch are, to be counted when it is delivered.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -36,75 +34,86 @@ impl Found {
     }
 }
 
-/// Puts a text with these changes, in its order, behind a body. The permit stands for all of it.
-///
-/// # Errors
-/// [`Exhausted`].
-pub fn push_text(
-    body: &mut Pieces,
-    text: &Bytes,
-    changes: Vec<Change>,
-    permit: &mut MemoryPermit,
-) -> Result<(), Exhausted> {
-    if changes.is_empty() {
-        body.push(text.clone());
-        return Ok(());
-    }
-    let (mut at, mut is_copied) = (0, true);
-    let mut push_gap = |body: &mut Pieces, gap: Bytes, permit: &mut MemoryPermit| {
-        permit.take(Pieces::copies(&gap))?;
-        is_copied &= Pieces::copies(&gap) == gap.len();
-        body.push_or_copy(gap);
+/// The body that is passed on, as it grows.
+#[derive(Debug, Default)]
+pub struct Assembly {
+    body: Pieces,
+    /// Up to where the text in work is done.
+    at: usize,
+    /// Where a record stands alone, before it is copied.
+    compact: Vec<u8>,
+    /// How many records were changed.
+    pub changed: u64,
+    /// The alerts in them.
+    pub found: Found,
+}
+
+impl Assembly {
+    /// Puts a changed record behind the text before it. The permit stands for all of it.
+    ///
+    /// # Errors
+    /// [`Exhausted`].
+    pub fn replace(
+        &mut self,
+        text: &Bytes,
+        place: &Range<usize>,
+        changed: &[u8],
+        permit: &mut MemoryPermit,
+    ) -> Result<(), Exhausted> {
+        let gap = text.slice(self.at..place.start);
+        permit.take(Pieces::copies(&gap) + changed.len())?;
+        self.body.push_or_copy(gap);
+        self.body.copy(changed);
+        self.at = place.end;
+        self.changed += 1;
         Ok(())
-    };
-    for (place, change) in changes {
-        push_gap(body, text.slice(at..place.start), permit)?;
-        push_change(body, change, permit)?;
-        at = place.end;
     }
-    push_gap(body, text.slice(at..), permit)?;
-    if is_copied {
-        permit.free(text.len());
-    }
-    Ok(())
-}
 
-/// Puts the changed records alone behind a body: in an array, or each on a line.
-///
-/// # Errors
-/// [`Exhausted`].
-pub fn push_alone(
-    body: &mut Pieces,
-    records: impl IntoIterator<Item = Vec<u8>>,
-    is_array: bool,
-    permit: &mut MemoryPermit,
-) -> Result<(), Exhausted> {
-    body::each_alone(records, is_array, |record, of| {
-        match (record.len(), of) {
-            // What stands around the records.
-            (length, 0) => permit.take(length + CHANGE)?,
-            (length, of) if length > of => permit.take(length - of)?,
-            (length, of) => permit.free(of - length),
+    /// Puts a changed record behind the others, in an array or on a line of its own.
+    ///
+    /// # Errors
+    /// [`Exhausted`].
+    pub fn add(&mut self, changed: &[u8], is_array: bool, permit: &mut MemoryPermit) -> Result<(), Exhausted> {
+        self.compact.clear();
+        if is_array {
+            self.compact.push(if self.changed == 0 { b'[' } else { b',' });
         }
-        push_change(body, record, permit)
-    })
-}
-
-/// Puts what the permit stands for as a change behind a body.
-fn push_change(body: &mut Pieces, change: Vec<u8>, permit: &mut MemoryPermit) -> Result<(), Exhausted> {
-    let copied = Pieces::copies(&change);
-    permit.take(copied)?;
-    body.push_or_copy(Bytes::from(change));
-    if copied > 0 {
-        permit.free(copied + CHANGE);
+        json_text::compact(changed, &mut self.compact);
+        if !is_array {
+            self.compact.push(b'\n');
+        }
+        permit.take(self.compact.len())?;
+        self.body.copy(&self.compact);
+        self.changed += 1;
+        Ok(())
     }
-    Ok(())
-}
 
-/// The body's bytes, one behind the other.
-#[cfg(test)]
-fn joined(body: Pieces) -> Vec<u8> {
-    body.into_pieces().collect::<Vec<_>>().concat()
+    /// Puts what is left of a text behind its changed records.
+    ///
+    /// # Errors
+    /// [`Exhausted`].
+    pub fn end_text(&mut self, text: &Bytes, permit: &mut MemoryPermit) -> Result<(), Exhausted> {
+        let rest = text.slice(std::mem::take(&mut self.at)..);
+        if rest.len() == text.len() {
+            self.body.push(rest);
+            return Ok(());
+        }
+        permit.take(Pieces::copies(&rest))?;
+        self.body.push_or_copy(rest);
+        Ok(())
+    }
+
+    /// Ends a body of records alone.
+    pub fn end_alone(&mut self, is_array: bool) {
+        if is_array {
+            self.body.copy(if self.changed == 0 { b"[]" } else { b"]" });
+        }
+    }
+
+    /// The body, and what its alerts are.
+    pub fn into_parts(self) -> (Pieces, Found) {
+        (self.body, self.found)
+    }
 }
 
 #[cfg(test)]
@@ -114,46 +123,40 @@ mod tests {
     use super::*;
     use crate::serve::memory::Memory;
 
-    /// The text with the changes, the plain way.
-    fn replaced(text: &[u8], changes: &[Change]) -> Vec<u8> {
-        let (mut out, mut at) = (Vec::new(), 0);
-        for (place, change) in changes {
-            out.extend_from_slice(&text[at..place.start]);
-            out.extend_from_slice(change);
-            at = place.end;
-        }
-        out.extend_from_slice(&text[at..]);
-        out
-    }
-
-    fn permit_for(memory: &std::sync::Arc<Memory>, text: &[u8], changes: &[Change]) -> MemoryPermit {
-        let mut permit = memory.permit();
-        let held = text.len() + changes.iter().map(|(_, change)| change.len() + CHANGE).sum::<usize>();
-        permit.take(held).expect("there is room");
-        permit
+    fn joined(assembly: Assembly) -> Vec<u8> {
+        assembly.into_parts().0.into_pieces().collect::<Vec<_>>().concat()
     }
 
     proptest! {
         #[test]
         fn each_change_stands_where_its_record_stood(
-            parts in proptest::collection::vec((0usize..9000, 0usize..3000, 0usize..9000), 0..8), end in 0usize..9000,
+            texts in proptest::collection::vec((
+                proptest::collection::vec((0usize..9000, 0usize..3000, 0usize..9000), 0..5), 0usize..9000,
+            ), 0..4),
         ) {
-            let (mut text, mut changes) = (Vec::new(), Vec::new());
-            for (number, (gap, record, change)) in parts.into_iter().enumerate() {
-                text.resize(text.len() + gap, b'g');
-                changes.push((text.len()..text.len() + record, vec![b'0' + number as u8; change]));
-                text.resize(text.len() + record, b'r');
+            let (memory, mut assembly, mut expected) = (Memory::new(1 << 30), Assembly::default(), Vec::new());
+            let mut permit = memory.permit();
+            for (parts, end) in texts {
+                let (mut text, mut changes) = (Vec::new(), Vec::new());
+                for (number, (gap, record, change)) in parts.into_iter().enumerate() {
+                    text.resize(text.len() + gap, b'g');
+                    expected.resize(expected.len() + gap, b'g');
+                    changes.push((text.len()..text.len() + record, vec![b'0' + number as u8; change]));
+                    expected.resize(expected.len() + change, b'0' + number as u8);
+                    text.resize(text.len() + record, b'r');
+                }
+                text.resize(text.len() + end, b'e');
+                expected.resize(expected.len() + end, b'e');
+                permit.take(text.len()).expect("there is room");
+                let text = Bytes::from(text);
+                for (place, change) in &changes {
+                    assembly.replace(&text, place, change, &mut permit).expect("there is room");
+                }
+                assembly.end_text(&text, &mut permit).expect("there is room");
             }
-            text.resize(text.len() + end, b'e');
-            let expected = replaced(&text, &changes);
-            let memory = Memory::new(1 << 20);
-            let mut permit = permit_for(&memory, &text, &changes);
-            let mut body = Pieces::default();
-            push_text(&mut body, &Bytes::from(text), changes, &mut permit).expect("there is room");
             // The permit stands for each byte of the body at least.
             prop_assert!(memory.held() >= expected.len());
-            prop_assert_eq!(body.len(), expected.len());
-            prop_assert_eq!(joined(body), expected);
+            prop_assert_eq!(joined(assembly), expected);
         }
     }
 
@@ -166,12 +169,13 @@ mod tests {
             (true, vec![], b"[]"),
             (false, vec![], b""),
         ] {
-            let changes: Vec<Change> = records.iter().map(|record| (0..0, record.to_vec())).collect();
-            let mut permit = permit_for(&memory, b"", &changes);
-            let mut body = Pieces::default();
-            let alone = changes.into_iter().map(|(_, change)| change);
-            push_alone(&mut body, alone, is_array, &mut permit).expect("there is room");
-            assert_eq!(joined(body), expected);
+            let (mut permit, mut assembly) = (memory.permit(), Assembly::default());
+            for record in records {
+                assembly.add(record, is_array, &mut permit).expect("there is room");
+            }
+            assembly.end_alone(is_array);
+            assert_eq!(joined(assembly), expected);
         }
+        assert_eq!(Assembly::default().add(&[b'1'; 2 << 20], false, &mut memory.permit()), Err(Exhausted::Ever));
     }
 }

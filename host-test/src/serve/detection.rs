@@ -29,11 +29,11 @@ use tokio::sync::OwnedMutexGuard;
 use crate::asn::{AsLookup, Enriched};
 use crate::configuration;
 use crate::guest::{Answer, Entry, Error, Instance, Module};
-use crate::logs::body::{self, Batch, Change, Extent};
+use crate::logs::body::{self, Batch, Extent};
 use crate::logs::format::Format;
 use crate::logs::framing;
 use crate::native_search::NativeSearch;
-use crate::serve::assembly::{self, CHANGE, Found};
+use crate::serve::assembly::{Assembly, Found};
 use crate::serve::memory::{Exhausted, MemoryPermit};
 use crate::serve::metrics::UsedOnceLabels;
 use crate::serve::pieces::Pieces;
@@ -43,7 +43,7 @@ use crate::serve::threads::Threads;
 const MAX_TRAPS: usize = 1024;
 
 /// How long the module works on a batch where the batch was received; then its own thread takes over what else there is.
-const AT_ONCE: Duration = Duration::from_millis(4);
+const AT_ONCE: Duration = Duration::from_millis(10);
 
 /// A record that is longer, in bytes, may take the module longer than that by itself.
 const LONG_RECORD: usize = 64 << 10;
@@ -205,6 +205,9 @@ pub struct Reading {
     max_record: usize,
     pieces: Vec<Piece>,
     keys: Keys,
+    /// How many pieces are done.
+    done: usize,
+    assembly: Assembly,
     passed_after_trap: u64,
     /// Stands for all that the batch holds.
     pub permit: MemoryPermit,
@@ -216,13 +219,11 @@ struct Piece {
     batch: Batch,
     /// How many candidates the module was given.
     called: usize,
-    /// The records that the module has changed.
-    changes: Vec<Change>,
 }
 
 impl Piece {
     fn new(text: Bytes, batch: Batch) -> Piece {
-        Piece { text, batch, called: 0, changes: Vec::new() }
+        Piece { text, batch, called: 0 }
     }
 }
 
@@ -294,26 +295,33 @@ impl Reading {
         self.pieces.iter().map(|piece| count(&piece.batch)).sum()
     }
 
-    /// How many bytes [`Reading::tagged`] has to look at, about: reading an alert takes as long as copying some of them.
-    pub fn work_left(&self) -> usize {
-        const ALERT: usize = 4 << 10;
-        let changed = self.pieces.iter().filter(|piece| !piece.changes.is_empty());
-        let bytes = |piece: &Piece| {
-            let changes = piece.changes.iter().map(|(_, change)| change.len() + ALERT);
-            piece.text.len() + changes.sum::<usize>()
-        };
-        changed.map(bytes).sum()
+    /// Whether records stand in an array.
+    fn is_array(&self) -> bool {
+        self.pieces.first().is_some_and(|piece| piece.batch.is_array)
+    }
+
+    /// Whether the module has changed a record.
+    pub fn is_changed(&self) -> bool {
+        self.assembly.changed > 0
     }
 
     /// What is to be passed on, once the module has seen the batch.
     ///
     /// # Errors
     /// There is no room for it.
-    pub fn tagged(self, entry: Entry) -> Result<Tagged, Exhausted> {
+    pub fn tagged(mut self, entry: Entry) -> Result<Tagged, Exhausted> {
+        let (is_alone, is_array, is_changed) = (entry == Entry::Alerts, self.is_array(), self.is_changed());
+        if is_alone {
+            self.assembly.end_alone(is_array);
+        } else {
+            for piece in &self.pieces[self.done..] {
+                self.assembly.end_text(&piece.text, &mut self.permit)?;
+            }
+        }
         let mut tagged = Tagged {
             body: Pieces::default(),
-            is_changed: entry == Entry::Alerts || self.pieces.iter().any(|piece| !piece.changes.is_empty()),
-            is_empty: entry == Entry::Alerts && self.pieces.iter().all(|piece| piece.changes.is_empty()),
+            is_changed: is_alone || is_changed,
+            is_empty: is_alone && !is_changed,
             bytes: self.pieces.iter().map(|piece| piece.text.len() as u64).sum(),
             records: self.sum(|batch| batch.records),
             candidates: self.candidates() as u64,
@@ -324,21 +332,10 @@ impl Reading {
             passed_after_trap: self.passed_after_trap,
             permit: self.permit,
         };
-        let Tagged { body, found, permit, .. } = &mut tagged;
-        let output_key = &self.rules.pack.settings.output_key;
-        for Piece { text, changes, .. } in &self.pieces {
-            changes.iter().for_each(|(place, change)| found.note(&text[place.clone()], change, output_key));
-        }
-        if entry == Entry::Alerts {
-            let is_array = self.pieces.first().is_some_and(|piece| piece.batch.is_array);
-            let alone = self.pieces.into_iter().flat_map(|Piece { changes, .. }| changes);
-            assembly::push_alone(body, alone.map(|(_, record)| record), is_array, permit)?;
-            permit.keep(body.len());
-            return Ok(tagged);
-        }
-        for Piece { text, batch, changes, .. } in self.pieces {
-            permit.free(batch.candidates.len() * CANDIDATE);
-            assembly::push_text(body, &text, changes, permit)?;
+        tagged.permit.free(tagged.candidates as usize * CANDIDATE);
+        (tagged.body, tagged.found) = self.assembly.into_parts();
+        if is_alone {
+            tagged.permit.keep(tagged.body.len());
         }
         Ok(tagged)
     }
@@ -524,6 +521,8 @@ impl Detection {
             max_record: self.max_record,
             pieces: Vec::new(),
             keys: Keys::default(),
+            done: 0,
+            assembly: Assembly::default(),
             passed_after_trap: 0,
             permit,
         }
@@ -653,8 +652,10 @@ impl Detection {
         (sec, nsec): (u32, u32),
         until: Option<Instant>,
     ) -> Result<bool, Failure> {
-        let Reading { pieces, permit, passed_after_trap, .. } = reading;
-        for Piece { text, batch, called, changes } in pieces {
+        let is_array = reading.is_array();
+        let Reading { rules, pieces, done, assembly, passed_after_trap, permit, .. } = reading;
+        let output_key = &rules.pack.settings.output_key;
+        while let Some(Piece { text, batch, called }) = pieces.get_mut(*done) {
             while let Some(place) = batch.candidates.get(*called) {
                 let record = &text[place.clone()];
                 if until.is_some_and(|until| record.len() > LONG_RECORD || Instant::now() >= until) {
@@ -671,17 +672,13 @@ impl Detection {
                 match shared.instance.call_lean(self.entry, &self.tag, sec, nsec, given) {
                     Ok(Answer::Untouched | Answer::Dropped) => {}
                     Ok(Answer::Changed(changed)) => {
-                        permit.take(changed.len() + CHANGE)?;
-                        // A byte may come behind it.
-                        let mut copied = Vec::with_capacity(changed.len() + 1);
-                        copied.extend_from_slice(changed);
-                        changes.push((
-                            place.clone(),
-                            match &enriched {
-                                Some(enriched) => enriched.restored(copied),
-                                None => copied,
-                            },
-                        ));
+                        let restored = enriched.map(|enriched| enriched.restored(changed.to_vec()));
+                        let changed = restored.as_deref().unwrap_or(changed);
+                        assembly.found.note(record, changed, output_key);
+                        match self.entry {
+                            Entry::Firstseen => assembly.replace(text, place, changed, permit)?,
+                            Entry::Alerts => assembly.add(changed, is_array, permit)?,
+                        }
                     }
                     Err(error) => {
                         if !matches!(error, Error::Start { .. }) {
@@ -694,6 +691,10 @@ impl Detection {
                     }
                 }
             }
+            if self.entry == Entry::Firstseen {
+                assembly.end_text(text, permit)?;
+            }
+            *done += 1;
         }
         shared.last_call = Some(Instant::now());
         Ok(true)

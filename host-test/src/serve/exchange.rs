@@ -405,8 +405,7 @@ impl Sidecar {
         for line in said {
             tracing::warn!("{line}");
         }
-        let left = reading.work_left();
-        let is_long = left > AT_ONCE || (left > 0 && packed.is_some());
+        let is_long = packed.is_some() && reading.is_changed();
         let sidecar = Arc::clone(self);
         let tag = move || {
             let tagged = reading.tagged(sidecar.detection.entry())?;

@@ -51,17 +51,22 @@ impl Pieces {
 
     /// The same, but a short piece is copied: frames of a few bytes each would cost more.
     pub fn push_or_copy(&mut self, piece: Bytes) {
-        if piece.len() >= SHORT {
-            return self.push(piece);
+        if piece.len() >= SHORT { self.push(piece) } else { self.copy(&piece) }
+    }
+
+    /// Puts a copy behind the others.
+    pub fn copy(&mut self, mut bytes: &[u8]) {
+        self.bytes += bytes.len();
+        while !bytes.is_empty() {
+            if self.copied.len() == self.copied.capacity() {
+                self.end_copied();
+                self.copied.reserve_exact(COPIED);
+            }
+            let room = self.copied.capacity() - self.copied.len();
+            let (now, later) = bytes.split_at(bytes.len().min(room));
+            self.copied.extend_from_slice(now);
+            bytes = later;
         }
-        if self.copied.len() + piece.len() > COPIED {
-            self.end_copied();
-        }
-        if self.copied.is_empty() {
-            self.copied.reserve_exact(COPIED);
-        }
-        self.bytes += piece.len();
-        self.copied.extend_from_slice(&piece);
     }
 
     /// How many bytes it would copy.
