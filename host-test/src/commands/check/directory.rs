@@ -10,7 +10,7 @@ use firstseen_engine::storage::STATE_FILE;
 
 use super::access::Want;
 use super::{Check, Finding};
-use crate::commands::{self, compile};
+use crate::commands::compile;
 
 impl Check {
     /// Checks the configuration directory and what stands in it; the pack that the module will run, if it can.
@@ -55,7 +55,6 @@ impl Check {
             self.find(place, what, "run this as the user that runs Fluent Bit, or as root with --user NAME");
             return None;
         }
-        commands::warn_of_open_directory(directory);
         self.check_files(place, directory);
         self.check_pack(place, directory)
     }
