@@ -356,7 +356,13 @@ fn watched(arguments: &[&str]) -> (Option<i32>, usize) {
     let begun = Instant::now();
     let mut most = 0;
     loop {
-        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        // Until the program is in its place, the process has the memory of this one.
+        let is_program =
+            fs::read_link(format!("/proc/{}/exe", child.id())).is_ok_and(|program| program.ends_with("firstseen"));
+        let status = match is_program {
+            true => fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default(),
+            false => String::new(),
+        };
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let peak = peak.and_then(|peak| peak.trim().trim_end_matches(" kB").trim().parse::<usize>().ok());
         most = most.max(peak.unwrap_or(0) * 1024);
