@@ -478,7 +478,8 @@ pub fn pack(directory: Option<&Path>) -> anyhow::Result<Pack> {
     })
 }
 
-/// The same when the module starts: where there is a history, the pack that ran last runs in place of one that cannot be used.
+/// The pack that the module runs when it starts in this directory: that of [`pack()`], or, if that cannot be used and there is a
+/// history, the last one that could.
 ///
 /// # Errors
 /// Those of [`pack()`], if there is no such pack or no history.

@@ -1,4 +1,4 @@
-//! Fluent Bit's configuration, as far as it says which records take which way from inputs through filters to outputs.
+//! Fluent Bit's configuration: how records get from inputs through filters to outputs.
 //!
 //! In: a file in the classic format or, by its ending `.yaml` or `.yml`, in YAML, and the files that it includes. Out: one
 //! [`Configuration`] for either format: its inputs, filters, processors of logs, outputs, parsers and service, with their properties,

@@ -316,7 +316,7 @@ pub fn events(count: usize, seed: u64) -> Vec<String> {
     sample(count, seed, false)
 }
 
-/// The same events with their AS organisations, as a GeoIP step leaves them.
+/// The events of [`events`] with their AS organisations, as a GeoIP step writes them.
 pub fn enriched_events(count: usize, seed: u64) -> Vec<String> {
     sample(count, seed, true)
 }

@@ -80,7 +80,7 @@ impl HostClock {
         arrival != 0 && millis(history.clock()) > self.latest(arrival).saturating_add(DAY)
     }
 
-    /// The present second, as far as it is known.
+    /// The current second: of the latest event in the history if the clock is behind that, else of the arrival.
     pub(crate) fn now(&self, arrival: Millis, history: &History) -> Seconds {
         if self.is_behind(arrival, history) { history.clock() } else { seconds(arrival) }
     }

@@ -108,8 +108,8 @@ impl Rules {
         look == Look::Candidate
     }
 
-    /// The same, where each object that is one needs room for its place; there is none from the first on that finds none. Room is
-    /// taken for many at once, so that what is left is to be freed.
+    /// [`Rules::is_candidate`] for a whole text. Each candidate object needs memory for its position; once that is refused, nothing
+    /// is a candidate any more. Memory is taken for many positions at once, so the caller frees what was not used.
     fn candidates(
         &self,
         keys: &mut Keys,

@@ -342,7 +342,7 @@ impl Keeper {
         self.begin_rewriting(history, " is written by nobody else any more")
     }
 
-    /// Begins to write all that the history knows in the place of what there was; `what` is said when that is done.
+    /// Begins a replacement with the whole history. `what` completes the notice that is given when it is in place.
     fn begin_rewriting(&mut self, history: &History, what: &'static str) -> Result<(), StorageError> {
         match Rewrite::begin(&mut *self.storage, history) {
             Ok(rewrite) => self.rewrite = Some((rewrite, what)),
@@ -398,7 +398,7 @@ impl Keeper {
         }
     }
 
-    /// Writes all that the history knows, in the place of what there was.
+    /// Replaces the file with the whole history, in one step.
     fn write_anew(&mut self, history: &History) -> Result<(), StorageError> {
         let len = write(&mut *self.storage, history, self.sync == Sync::Data || !history.is_empty())?;
         self.state = State::Kept { len, compact_at: 0 };

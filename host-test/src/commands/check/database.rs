@@ -56,7 +56,7 @@ impl Check {
         let file = Path::new(&property.value);
         let shown = &property.value;
         let opened = match fs::metadata(file) {
-            Ok(found) if !found.is_file() => Err("it is no file".to_owned()),
+            Ok(found) if !found.is_file() => Err("it is not a file".to_owned()),
             Ok(_) => fs::read(file).map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
